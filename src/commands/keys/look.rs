@@ -1,0 +1,112 @@
+//! Whether keys are there, and what they are.
+
+use bytes::Bytes;
+
+use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec};
+use crate::error::Result;
+use crate::resp::Reply;
+use crate::store::View;
+use crate::types::keyspace;
+
+/// How many of the keys exist; one named twice counts twice.
+pub struct Exists {
+    db: u8,
+    keys: Vec<Bytes>,
+}
+
+impl Read for Exists {
+    const SPEC: Spec = Spec {
+        name: "EXISTS",
+        syntax: "key [key ...]",
+        summary: "Determine if a key exists",
+        complexity: "O(N) where N is the number of keys to check.",
+        keys: Keys::from(1, 1, Access::Read),
+        flags: Flags::FAST,
+        ..Spec::of(Group::Generic)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self { db: args.db, keys: args.rest() })
+    }
+
+    fn execute(self, view: &View) -> Result<Reply> {
+        let mut living = 0;
+        for key in &self.keys {
+            living += usize::from(keyspace::exists(view, self.db, key)?);
+        }
+        Ok(Reply::length(living))
+    }
+}
+
+/// The same as EXISTS: when a key was last used is not remembered.
+pub struct Touch(Exists);
+
+impl Read for Touch {
+    const SPEC: Spec = Spec {
+        name: "TOUCH",
+        syntax: "key [key ...]",
+        summary: "Returns the number of existing keys specified",
+        complexity: "O(N) where N is the number of keys that will be touched.",
+        since: "3.2.1",
+        keys: Keys::from(1, 1, Access::Read),
+        flags: Flags::FAST,
+        ..Spec::of(Group::Generic)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self(Exists::parse(args)?))
+    }
+
+    fn execute(self, view: &View) -> Result<Reply> {
+        self.0.execute(view)
+    }
+}
+
+/// The type of a key's value.
+pub struct Type {
+    db: u8,
+    key: Bytes,
+}
+
+impl Read for Type {
+    const SPEC: Spec = Spec {
+        name: "TYPE",
+        syntax: "key",
+        summary: "Determine the type stored at key",
+        keys: Keys::at(1, Access::Read),
+        flags: Flags::FAST,
+        ..Spec::of(Group::Generic)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self { db: args.db, key: args.bytes()? })
+    }
+
+    fn execute(self, view: &View) -> Result<Reply> {
+        let record = keyspace::get(view, self.db, &self.key)?;
+        Ok(Reply::Status(record.map_or("none", |record| record.header.kind.name())))
+    }
+}
+
+/// How many keys the database holds. Keys past their deadline count until they are removed, which
+/// takes a moment, as in Redis.
+pub struct DbSize {
+    db: u8,
+}
+
+impl Read for DbSize {
+    const SPEC: Spec = Spec {
+        name: "DBSIZE",
+        summary: "Return the number of keys in the selected database",
+        flags: Flags::FAST,
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self { db: args.db })
+    }
+
+    fn execute(self, view: &View) -> Result<Reply> {
+        Ok(Reply::Int(keyspace::count(view, self.db).cast_signed()))
+    }
+}

@@ -1,0 +1,101 @@
+//! The commands: each declared once, in its family's file, and nowhere else.
+//!
+//! A declaration is a struct (the parsed arguments) and one of the lane traits. The lane is a type, so
+//! the compiler says what a command may touch:
+//!
+//! | lane | runs | may touch |
+//! | --- | --- | --- |
+//! | [`Write`] | on every node, when its log entry is applied | the state, through a [`Txn`] |
+//! | [`Read`] | on the client's node, behind a read barrier | the state, through a [`View`] |
+//! | [`Session`] | on the client's node, at once | this connection |
+//! | [`Node`] | on the client's node, at once | this node, through a [`Host`] |
+//!
+//! Arity, flags, ACL categories, COMMAND, COMMAND DOCS, COMMAND GETKEYS, "wrong number of arguments",
+//! metric labels and the README's table are all computed from the [`Spec`].
+
+mod args;
+mod spec;
+pub mod syntax;
+mod table;
+
+pub mod gate;
+pub mod host;
+
+mod client;
+mod connection;
+mod deadline;
+mod help;
+mod keys;
+mod pubsub;
+pub mod server;
+mod string;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use args::Args;
+pub use host::Host;
+pub use spec::{Access, Flags, Group, Keys, Spec};
+pub use table::{Command, Lane, Resolved, all, find, resolve};
+
+use crate::error::Result;
+use crate::resp::Reply;
+use crate::session::Session as Connection;
+use crate::store::{Txn, View};
+
+/// A command that may change the state. It is proposed, and runs on every node when applied.
+///
+/// `execute` must be deterministic: the same state, arguments, `tx.now()` and `tx.rng()` give the same
+/// reply and the same writes. An error reply leaves the state untouched: check first, then write.
+pub trait Write: Sized {
+    const SPEC: Spec;
+    /// Reads the arguments.
+    fn parse(args: &mut Args) -> Result<Self>;
+    /// Runs the command.
+    fn execute(self, tx: &mut Txn) -> Result<Reply>;
+}
+
+/// A command that only looks at the state.
+pub trait Read: Sized {
+    const SPEC: Spec;
+    /// Reads the arguments.
+    fn parse(args: &mut Args) -> Result<Self>;
+    /// Runs the command.
+    fn execute(self, view: &View) -> Result<Reply>;
+}
+
+/// A command about this connection only.
+pub trait Session: Sized {
+    const SPEC: Spec;
+    /// Reads the arguments.
+    fn parse(args: &mut Args) -> Result<Self>;
+    /// Runs the command.
+    fn execute(self, connection: &mut Connection) -> Result<Reply>;
+}
+
+/// A command that asks this node about itself.
+pub trait Node: Sized {
+    const SPEC: Spec;
+    /// Reads the arguments.
+    fn parse(args: &mut Args) -> Result<Self>;
+    /// Runs the command.
+    fn execute(self, connection: &mut Connection, host: &dyn Host) -> Result<Answer>;
+}
+
+/// What a [`Node`] command answers with.
+pub enum Answer {
+    /// The reply.
+    Now(Reply),
+    /// The reply, after a pause (DEBUG SLEEP).
+    After(std::time::Duration, Reply),
+    /// The number of nodes that have this connection's last write (WAIT); it is at least a quorum, and
+    /// is waited for up to the timeout (zero: without end).
+    Replicas { wanted: i64, timeout: std::time::Duration },
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Now(reply)
+    }
+}

@@ -1,0 +1,247 @@
+//! What is asked about a node: INFO, CONFIG, COMMAND, SLOWLOG, and the small ones, which are here.
+
+mod command;
+mod config;
+mod entry;
+mod info;
+mod slowlog;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::host::{REDIS_VERSION, Role};
+use super::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, args, help};
+use crate::error::{ClientError, Result, text};
+use crate::resp::{Reply, number};
+use crate::session::Session as Connection;
+
+pub use slowlog::SlowLog;
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command::node::<info::Info>(),
+    Command::node::<config::Get>(),
+    Command::node::<config::Set>(),
+    Command::node::<config::ResetStat>(),
+    Command::node::<config::Rewrite>(),
+    Command::session::<config::Help>(),
+    Command::session::<command::All>(),
+    Command::session::<command::Count>(),
+    Command::session::<command::Docs>(),
+    Command::session::<command::Info>(),
+    Command::session::<command::List>(),
+    Command::session::<command::GetKeys>(),
+    Command::session::<command::GetKeysAndFlags>(),
+    Command::session::<command::Help>(),
+    Command::node::<slowlog::Get>(),
+    Command::node::<slowlog::Len>(),
+    Command::node::<slowlog::Reset>(),
+    Command::session::<slowlog::Help>(),
+    Command::node::<Time>(),
+    Command::node::<RoleOf>(),
+    Command::node::<Wait>(),
+    Command::node::<Debug>(),
+    Command::session::<Cluster>(),
+    Command::session::<Lolwut>(),
+];
+
+const READY: Flags = Flags::LOADING.and(Flags::STALE);
+
+/// Tells the time by this node's wall clock. Keys expire by the cluster's, which is not shown.
+pub struct Time;
+
+impl Node for Time {
+    const SPEC: Spec = Spec {
+        name: "TIME",
+        summary: "Return the current server time",
+        since: "2.6.0",
+        flags: READY.and(Flags::FAST),
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(_: &mut Args) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
+        let ms = host.wall_ms();
+        let [seconds, micros] = [ms / 1000, ms % 1000 * 1000];
+        Ok(Reply::Array(vec![Reply::bulk(seconds.to_string()), Reply::bulk(micros.to_string())]).into())
+    }
+}
+
+/// Tells this node's part in the cluster.
+pub struct RoleOf;
+
+impl Node for RoleOf {
+    const SPEC: Spec = Spec {
+        name: "ROLE",
+        summary: "Return the role of the instance in the context of replication",
+        since: "2.8.12",
+        flags: READY.and(Flags::NOSCRIPT).and(Flags::FAST).and(Flags::DANGEROUS),
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(_: &mut Args) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
+        let replication = host.replication();
+        let reply = match replication.role {
+            Role::Leader { followers } => {
+                let followers = followers.into_iter().map(|follower| {
+                    let words = [follower.host, follower.port.to_string(), follower.offset.to_string()];
+                    Reply::Array(words.map(Reply::bulk).into())
+                });
+                vec![
+                    Reply::text("master"),
+                    Reply::Int(replication.offset as i64),
+                    Reply::Array(followers.collect()),
+                ]
+            }
+            Role::Follower(following) => {
+                let state = match (&following.leader, following.syncing) {
+                    (None, _) => "connect",
+                    (Some(_), true) => "sync",
+                    (Some(_), false) => "connected",
+                };
+                let (leader, port) = following.leader.unwrap_or_default();
+                vec![
+                    Reply::text("slave"),
+                    Reply::bulk(leader),
+                    Reply::Int(port.into()),
+                    Reply::text(state),
+                    Reply::Int(following.offset as i64),
+                ]
+            }
+        };
+        Ok(Reply::Array(reply).into())
+    }
+}
+
+/// Waits until nodes beside the leader have this connection's last write on disk. A quorum has it
+/// already when the write is answered; more can be waited for.
+pub struct Wait {
+    wanted: i64,
+    timeout: Duration,
+}
+
+impl Node for Wait {
+    const SPEC: Spec = Spec {
+        name: "WAIT",
+        syntax: "numreplicas timeout",
+        summary: "Wait for the synchronous replication of all the write commands sent in the context of the \
+                  current connection",
+        since: "3.0.0",
+        flags: Flags::NOSCRIPT,
+        ..Spec::of(Group::Generic)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        const NOT_AN_INTEGER: ClientError =
+            ClientError::fixed("ERR timeout is not an integer or out of range");
+        const NEGATIVE: ClientError = ClientError::fixed("ERR timeout is negative");
+        let wanted = args.int()?;
+        let timeout = number::parse_int(&args.bytes()?).ok_or(NOT_AN_INTEGER)?;
+        let timeout = Duration::from_millis(u64::try_from(timeout).map_err(|_| NEGATIVE)?);
+        Ok(Self { wanted, timeout })
+    }
+
+    fn execute(self, _: &mut Connection, _: &dyn Host) -> Result<Answer> {
+        Ok(Answer::Replicas { wanted: self.wanted, timeout: self.timeout })
+    }
+}
+
+/// For tests of clients. Of Redis' many subcommands only what needs no trust.
+pub enum Debug {
+    /// Answers late. Only this connection waits: there is no single thread to block.
+    Sleep(Duration),
+    Help,
+}
+
+impl Node for Debug {
+    const SPEC: Spec = Spec {
+        name: "DEBUG",
+        syntax: "subcommand [argument ...]",
+        summary: "A container for debugging commands",
+        complexity: "Depends on subcommand.",
+        flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(READY),
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        let name = args.bytes()?;
+        match (name.to_ascii_lowercase().as_slice(), args.len()) {
+            // Not a number counts as none, as with Redis' strtod.
+            (b"sleep", 1) => {
+                let seconds = number::parse_float(&args.bytes()?).unwrap_or(0.0);
+                Ok(Self::Sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+            }
+            (b"help", 0) => Ok(Self::Help),
+            _ => Err(args::wrong_subcommand("DEBUG", &name).into()),
+        }
+    }
+
+    fn execute(self, _: &mut Connection, _: &dyn Host) -> Result<Answer> {
+        match self {
+            Self::Sleep(pause) => Ok(Answer::After(pause, Reply::Ok)),
+            Self::Help => Ok(help::reply(
+                "DEBUG",
+                &["SLEEP <seconds>", "    Stop the server for <seconds>. Decimals allowed."],
+            )
+            .into()),
+        }
+    }
+}
+
+/// Says, as Redis outside its cluster mode does, that there are no slots here. An answer of any other kind
+/// makes clients look for the owner of each slot.
+pub struct Cluster;
+
+impl Session for Cluster {
+    const SPEC: Spec = Spec {
+        name: "CLUSTER",
+        syntax: "subcommand [argument ...]",
+        summary: "A container for cluster commands",
+        complexity: "Depends on subcommand.",
+        since: "3.0.0",
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        args.rest();
+        Ok(Self)
+    }
+
+    fn execute(self, _: &mut Connection) -> Result<Reply> {
+        const DISABLED: ClientError = ClientError::fixed("ERR This instance has cluster support disabled");
+        Err(DISABLED.into())
+    }
+}
+
+/// Shows the version. The art is left to Redis.
+pub struct Lolwut;
+
+impl Session for Lolwut {
+    const SPEC: Spec = Spec {
+        name: "LOLWUT",
+        syntax: "[VERSION version]",
+        summary: "Display some computer art and the Redis version",
+        since: "5.0.0",
+        flags: Flags::READONLY.and(Flags::FAST),
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        if args.len() > 1 && args.take("VERSION") {
+            number::parse_int(&args.bytes()?).ok_or(text::NOT_AN_INTEGER)?;
+        }
+        args.rest();
+        Ok(Self)
+    }
+
+    fn execute(self, _: &mut Connection) -> Result<Reply> {
+        Ok(Reply::Verbatim(Bytes::from(format!("Redis ver. {REDIS_VERSION}\n"))))
+    }
+}

@@ -1,0 +1,218 @@
+//! What is said about a command, once, and what follows from it.
+
+use super::syntax;
+
+/// A command's declaration. Everything else that is known about it is computed from this.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Upper case; a subcommand's is `PARENT|NAME`.
+    pub name: &'static str,
+    /// The arguments in Redis' notation: `key value [NX | XX] [EX seconds | PX milliseconds]`,
+    /// `key [key ...]`. Arity is computed from it.
+    pub syntax: &'static str,
+    pub summary: &'static str,
+    pub complexity: &'static str,
+    /// The Redis version that introduced it.
+    pub since: &'static str,
+    pub group: Group,
+    pub keys: Keys,
+    /// Those that the lane does not imply (`write`, `readonly` are implied).
+    pub flags: Flags,
+}
+
+impl Spec {
+    /// A declaration of this group with nothing else said yet.
+    #[must_use]
+    pub const fn of(group: Group) -> Self {
+        Self {
+            name: "",
+            syntax: "",
+            summary: "",
+            complexity: "O(1)",
+            since: "1.0.0",
+            group,
+            keys: Keys::NONE,
+            flags: Flags::NONE,
+        }
+    }
+
+    /// How many words the command takes, its name included; negative: that many or more. A
+    /// subcommand's name is two words.
+    ///
+    /// # Panics
+    /// If the syntax is malformed; a test reads that of every command.
+    #[must_use]
+    pub fn arity(&self) -> i32 {
+        let (fewest, more) = syntax::count(&syntax::parse(self.syntax));
+        let words = self.name.split('|').count() + fewest;
+        let words = i32::try_from(words).expect("a syntax is a line or two");
+        if more { -words } else { words }
+    }
+
+    /// What a subcommand's name begins with: `CLIENT` of `CLIENT|ID`.
+    #[must_use]
+    pub fn parent(&self) -> Option<&'static str> {
+        self.name.split_once('|').map(|(parent, _)| parent)
+    }
+
+    /// The name as replies and errors have it: `get`, `client|id`.
+    #[must_use]
+    pub fn lower_name(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+}
+
+/// The command groups of Redis' documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Connection,
+    Generic,
+    Pubsub,
+    Server,
+    String,
+    Transactions,
+}
+
+impl Group {
+    /// The name COMMAND DOCS has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Generic => "generic",
+            Self::Pubsub => "pubsub",
+            Self::Server => "server",
+            Self::String => "string",
+            Self::Transactions => "transactions",
+        }
+    }
+}
+
+/// Where the keys are among the words of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The place of the first key (the name is at 0), or 0: no keys.
+    pub first: usize,
+    /// The place of the last, negative counting from the end.
+    pub last: i32,
+    /// From one key to the next.
+    pub step: usize,
+    pub access: Access,
+}
+
+impl Keys {
+    /// No keys.
+    pub const NONE: Self = Self { first: 0, last: 0, step: 0, access: Access::Read };
+
+    /// One key.
+    #[must_use]
+    pub const fn at(first: usize, access: Access) -> Self {
+        Self { first, last: first as i32, step: 1, access }
+    }
+
+    /// Keys from `first` to the end, every `step` words.
+    #[must_use]
+    pub const fn from(first: usize, step: usize, access: Access) -> Self {
+        Self { first, last: -1, step, access }
+    }
+
+    /// Keys at `first` and the one after it.
+    #[must_use]
+    pub const fn pair(first: usize, access: Access) -> Self {
+        Self { first, last: first as i32 + 1, step: 1, access }
+    }
+
+    /// The places of the first and the last key and the step between, as COMMAND INFO tells them.
+    #[must_use]
+    pub fn first_last_step(self) -> (i64, i64, i64) {
+        (self.first as i64, i64::from(self.last), self.step as i64)
+    }
+
+    /// The places of the keys in a command of `argc` words.
+    pub fn places(self, argc: usize) -> impl Iterator<Item = usize> {
+        let last = if self.last < 0 { argc as i64 + i64::from(self.last) } else { i64::from(self.last) };
+        let end = if self.first == 0 { 0 } else { (last + 1).clamp(0, argc as i64) as usize };
+        (self.first..end).step_by(self.step.max(1))
+    }
+}
+
+/// What a command does with its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    ReadWrite,
+    Write,
+    Remove,
+}
+
+/// Redis' command flags, as a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u32);
+
+impl Flags {
+    /// Their names, in the order of COMMAND INFO, which are also Redis' names for them.
+    const NAMES: [(Self, &str); 17] = [
+        (Self::WRITE, "write"),
+        (Self::READONLY, "readonly"),
+        (Self::DENYOOM, "denyoom"),
+        (Self::ADMIN, "admin"),
+        (Self::PUBSUB, "pubsub"),
+        (Self::NOSCRIPT, "noscript"),
+        (Self::BLOCKING, "blocking"),
+        (Self::LOADING, "loading"),
+        (Self::STALE, "stale"),
+        (Self::SKIP_MONITOR, "skip_monitor"),
+        (Self::SKIP_SLOWLOG, "skip_slowlog"),
+        (Self::FAST, "fast"),
+        (Self::NO_AUTH, "no_auth"),
+        (Self::MAY_REPLICATE, "may_replicate"),
+        (Self::NO_ASYNC_LOADING, "no_async_loading"),
+        (Self::ALLOW_BUSY, "allow_busy"),
+        (Self::MOVABLE_KEYS, "movablekeys"),
+    ];
+
+    pub const NONE: Self = Self(0);
+    /// Refused when memory or disk is short.
+    pub const DENYOOM: Self = Self(1);
+    pub const FAST: Self = Self(1 << 1);
+    /// Not allowed in a script.
+    pub const NOSCRIPT: Self = Self(1 << 2);
+    pub const ADMIN: Self = Self(1 << 3);
+    pub const LOADING: Self = Self(1 << 4);
+    pub const STALE: Self = Self(1 << 5);
+    pub const PUBSUB: Self = Self(1 << 6);
+    pub const BLOCKING: Self = Self(1 << 7);
+    /// Allowed before AUTH.
+    pub const NO_AUTH: Self = Self(1 << 8);
+    /// Not queued in MULTI: runs at once.
+    pub const NO_MULTI: Self = Self(1 << 9);
+    pub const SKIP_MONITOR: Self = Self(1 << 10);
+    pub const SKIP_SLOWLOG: Self = Self(1 << 11);
+    pub const ALLOW_BUSY: Self = Self(1 << 12);
+    pub const MAY_REPLICATE: Self = Self(1 << 13);
+    pub const MOVABLE_KEYS: Self = Self(1 << 14);
+    /// Adds the ACL category `dangerous`.
+    pub const DANGEROUS: Self = Self(1 << 15);
+    pub const NO_ASYNC_LOADING: Self = Self(1 << 16);
+    /// Changes the state. Follows from the lane.
+    pub const WRITE: Self = Self(1 << 17);
+    /// Only looks at the state. Follows from the lane.
+    pub const READONLY: Self = Self(1 << 18);
+
+    /// The names COMMAND INFO has for them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+
+    /// The union.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are in it.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}

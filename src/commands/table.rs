@@ -1,0 +1,268 @@
+//! The table of all commands, and how a name finds its row.
+
+use std::cmp::Ordering;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::args::{self, Args};
+use super::{Answer, Flags, Group, Host, Node, Read, Session, Spec, Write};
+use super::{client, connection, keys, pubsub, server, string, transaction};
+use crate::error::{ClientError, Result};
+use crate::resp::Reply;
+use crate::session::Session as Connection;
+use crate::store::{Txn, View};
+
+/// Every command there is, by family.
+const FAMILIES: [&[Command]; 7] = [
+    connection::COMMANDS,
+    client::COMMANDS,
+    string::COMMANDS,
+    keys::COMMANDS,
+    transaction::COMMANDS,
+    pubsub::COMMANDS,
+    server::COMMANDS,
+];
+
+/// Every command there is, by name.
+#[must_use]
+pub fn all() -> &'static [Command] {
+    static ALL: OnceLock<Vec<Command>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut commands = FAMILIES.concat();
+        commands.sort_by_key(|command| command.spec.name);
+        for (index, command) in commands.iter_mut().enumerate() {
+            command.index = index;
+            command.arity = command.spec.arity();
+        }
+        let parents: Vec<&str> = commands.iter().filter_map(|command| command.spec.parent()).collect();
+        for command in &mut commands {
+            command.has_subcommands = parents.contains(&command.spec.name);
+        }
+        commands
+    })
+}
+
+/// The command, or `parent|subcommand`, of this name, in any case.
+#[must_use]
+pub fn find(name: &[u8]) -> Option<&'static Command> {
+    find_spelled(name.iter().copied())
+}
+
+/// Finds the command that `argv`, which has at least one word, calls, and how many of its words are the
+/// name.
+///
+/// # Errors
+/// "unknown command", "unknown subcommand", "wrong number of arguments".
+pub fn resolve(argv: &[Bytes]) -> Result<Resolved, ClientError> {
+    let (name, arguments) = argv.split_first().expect("a command has a name");
+    // With a bar it would be found as a subcommand.
+    let command = if name.contains(&b'|') { None } else { find(name) };
+    let resolved = match (command, arguments.first()) {
+        (Some(command), None) => Resolved { command, skip: 1 },
+        (Some(command), Some(_)) if !command.has_subcommands => Resolved { command, skip: 1 },
+        (None, _) if !is_container(name) => return Err(unknown_command(name, arguments)),
+        (_, Some(subcommand)) => {
+            let spelled = name.iter().chain(b"|").chain(subcommand.iter()).copied();
+            let command = find_spelled(spelled).ok_or_else(|| unknown_subcommand(name, subcommand))?;
+            Resolved { command, skip: 2 }
+        }
+        (None, None) => return Err(args::wrong_number(&String::from_utf8_lossy(name).to_ascii_lowercase())),
+    };
+    if resolved.command.takes(argv.len()) {
+        Ok(resolved)
+    } else {
+        Err(args::wrong_number(&resolved.command.spec.lower_name()))
+    }
+}
+
+/// What [`resolve`] found.
+#[derive(Clone, Copy)]
+pub struct Resolved {
+    pub command: &'static Command,
+    /// How many words are the name: what [`Args::new`] is told.
+    pub skip: usize,
+}
+
+/// A row of the table: the declaration and what to call.
+#[derive(Clone, Copy)]
+pub struct Command {
+    pub spec: &'static Spec,
+    pub lane: Lane,
+    /// Fails as the command itself would on arguments it cannot parse. Lets a node refuse a malformed
+    /// write without a consensus round.
+    pub check: fn(&mut Args) -> Result<()>,
+    /// The place in [`all`]; a stable index for per-command figures.
+    pub index: usize,
+    arity: i32,
+    has_subcommands: bool,
+}
+
+/// Where a command runs, and the function to call there.
+#[derive(Clone, Copy)]
+pub enum Lane {
+    Write(fn(&mut Args, &mut Txn) -> Result<Reply>),
+    Read(fn(&mut Args, &View) -> Result<Reply>),
+    Session(fn(&mut Args, &mut Connection) -> Result<Reply>),
+    Node(fn(&mut Args, &mut Connection, &dyn Host) -> Result<Answer>),
+}
+
+impl Command {
+    /// A row for a [`Write`] command.
+    #[must_use]
+    pub const fn write<C: Write>() -> Self {
+        Self {
+            spec: &C::SPEC,
+            lane: Lane::Write(|args, tx| C::parse(args)?.execute(tx)),
+            check: |args| C::parse(args).map(drop),
+            index: 0,
+            arity: 0,
+            has_subcommands: false,
+        }
+    }
+
+    /// A row for a [`Read`] command.
+    #[must_use]
+    pub const fn read<C: Read>() -> Self {
+        Self {
+            spec: &C::SPEC,
+            lane: Lane::Read(|args, view| C::parse(args)?.execute(view)),
+            check: |args| C::parse(args).map(drop),
+            index: 0,
+            arity: 0,
+            has_subcommands: false,
+        }
+    }
+
+    /// A row for a [`Session`] command.
+    #[must_use]
+    pub const fn session<C: Session>() -> Self {
+        Self {
+            spec: &C::SPEC,
+            lane: Lane::Session(|args, connection| C::parse(args)?.execute(connection)),
+            check: |args| C::parse(args).map(drop),
+            index: 0,
+            arity: 0,
+            has_subcommands: false,
+        }
+    }
+
+    /// A row for a [`Node`] command.
+    #[must_use]
+    pub const fn node<C: Node>() -> Self {
+        Self {
+            spec: &C::SPEC,
+            lane: Lane::Node(|args, connection, host| C::parse(args)?.execute(connection, host)),
+            check: |args| C::parse(args).map(drop),
+            index: 0,
+            arity: 0,
+            has_subcommands: false,
+        }
+    }
+
+    /// How many words it takes: see [`Spec::arity`].
+    #[must_use]
+    pub const fn arity(&self) -> i32 {
+        self.arity
+    }
+
+    /// Whether it may be called with this many words, its name included.
+    #[must_use]
+    pub fn takes(&self, words: usize) -> bool {
+        let wanted = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { words >= wanted } else { words == wanted }
+    }
+
+    /// The flags it declares, and those that follow from its lane. A replicated command that changes no
+    /// key (PUBLISH) is no write command.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        let declared = self.spec.flags;
+        match self.lane {
+            Lane::Write(_) if !declared.has(Flags::MAY_REPLICATE) => declared.and(Flags::WRITE),
+            Lane::Read(_) => declared.and(Flags::READONLY),
+            _ => declared,
+        }
+    }
+
+    /// Its flags' names, in the order of COMMAND INFO.
+    #[must_use]
+    pub fn flag_names(&self) -> Vec<&'static str> {
+        self.flags().names().collect()
+    }
+
+    /// The ACL categories it belongs to, with their `@`, in the order of COMMAND INFO.
+    #[must_use]
+    pub fn acl_categories(&self) -> Vec<&'static str> {
+        let flags = self.flags();
+        let group = self.spec.group;
+        let on_state = flags.has(Flags::WRITE) || flags.has(Flags::READONLY);
+        let dangerous = flags.has(Flags::DANGEROUS) || flags.has(Flags::ADMIN);
+        [
+            ("@keyspace", group == Group::Generic || (group == Group::Server && on_state)),
+            ("@read", flags.has(Flags::READONLY)),
+            ("@write", flags.has(Flags::WRITE)),
+            ("@string", group == Group::String),
+            ("@pubsub", flags.has(Flags::PUBSUB)),
+            ("@admin", flags.has(Flags::ADMIN)),
+            ("@fast", flags.has(Flags::FAST)),
+            ("@slow", !flags.has(Flags::FAST)),
+            ("@blocking", flags.has(Flags::BLOCKING)),
+            ("@dangerous", dangerous),
+            ("@connection", group == Group::Connection),
+            ("@transaction", group == Group::Transactions),
+        ]
+        .into_iter()
+        .filter_map(|(category, belongs)| belongs.then_some(category))
+        .collect()
+    }
+}
+
+/// Finds a name that comes byte by byte, in any case, so that a subcommand's need not be put together.
+fn find_spelled(name: impl Iterator<Item = u8> + Clone) -> Option<&'static Command> {
+    let commands = all();
+    let place = commands.binary_search_by(|command| compare(command, name.clone())).ok()?;
+    Some(&commands[place])
+}
+
+fn compare(command: &Command, name: impl Iterator<Item = u8>) -> Ordering {
+    command.spec.name.bytes().cmp(name.map(|byte| byte.to_ascii_uppercase()))
+}
+
+/// Whether this is what the names of subcommands begin with.
+fn is_container(name: &[u8]) -> bool {
+    let mut parents = all().iter().filter_map(|command| command.spec.parent());
+    parents.any(|parent| name.eq_ignore_ascii_case(parent.as_bytes()))
+}
+
+fn unknown_command(name: &[u8], arguments: &[Bytes]) -> ClientError {
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(shown(name, SHOWN_BYTES_MAX));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let start = text.len();
+    for argument in arguments {
+        let room = SHOWN_BYTES_MAX.saturating_sub(text.len() - start);
+        if room == 0 {
+            break;
+        }
+        text.push(b'\'');
+        text.extend_from_slice(shown(argument, room));
+        text.extend_from_slice(b"' ");
+    }
+    ClientError::new(String::from_utf8_lossy(&text))
+}
+
+fn unknown_subcommand(name: &[u8], subcommand: &[u8]) -> ClientError {
+    let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+    let subcommand = String::from_utf8_lossy(shown(subcommand, SHOWN_BYTES_MAX));
+    ClientError::new(format!("ERR unknown subcommand '{subcommand}'. Try {name} HELP."))
+}
+
+/// How much of what a client sent an error repeats.
+const SHOWN_BYTES_MAX: usize = 128;
+
+/// As much of it as C's `%.*s` prints: up to a zero byte.
+fn shown(text: &[u8], bytes_max: usize) -> &[u8] {
+    let text = &text[..text.len().min(bytes_max)];
+    text.split(|byte| *byte == 0).next().unwrap_or(text)
+}

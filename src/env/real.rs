@@ -1,0 +1,324 @@
+//! The real machine.
+
+#![allow(clippy::disallowed_methods)] // This is where the system is asked.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{
+    Accepted, BoxFuture, BoxStream, Clock, DirLock, Disk, Env, Exit, File, Listener, Net, Rng, Round,
+    Spawner, TaskHandle, Wake, WorkerHandle,
+};
+
+/// The world as it is. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// When the system gives no randomness or no timer.
+pub fn env() -> io::Result<Env> {
+    Ok(Env {
+        clock: Arc::new(SystemClock { start: Instant::now() }),
+        rng: Arc::new(SeededRng::new(system_seed()?)),
+        net: Arc::new(Tcp),
+        disk: Arc::new(LocalDisk),
+        spawner: Arc::new(Tokio { runtime: tokio::runtime::Handle::current() }),
+    })
+}
+
+fn system_seed() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+struct SystemClock {
+    start: Instant,
+}
+
+impl Clock for SystemClock {
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn sleep_precise(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // tokio's own timers are a millisecond coarse. Where the system refuses one of its own
+            // (out of descriptors), the coarse one is still right, only later.
+            match timer(duration) {
+                Ok(timer) => drop(timer.readable().await),
+                Err(_) => tokio::time::sleep(duration).await,
+            }
+        })
+    }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe, for descriptors that do not own themselves as this one does")]
+fn timer(duration: Duration) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let value = Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()).max(1),
+    };
+    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &once)?;
+    AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)
+}
+
+/// SplitMix64 over a shared counter: plenty for ids and jitter, and never a lock.
+pub(super) struct SeededRng(AtomicU64);
+
+impl SeededRng {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+}
+
+impl Rng for SeededRng {
+    fn next_u64(&self) -> u64 {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let state = self.0.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+struct Tcp;
+
+impl Net for Tcp {
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let listener: Box<dyn Listener> = Box::new(TcpListening(TcpListener::bind(address).await?));
+            Ok(listener)
+        })
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let stream: BoxStream = Box::new(stream);
+            Ok(stream)
+        })
+    }
+}
+
+struct TcpListening(TcpListener);
+
+impl Listener for TcpListening {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Accepted>> {
+        Box::pin(async move {
+            let (stream, peer) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            let local = stream.local_addr()?.to_string();
+            Ok(Accepted { stream: Box::new(stream), peer: peer.to_string(), local })
+        })
+    }
+
+    fn local_address(&self) -> String {
+        self.0.local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+struct LocalDisk;
+
+impl Disk for LocalDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        if path.as_os_str().is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        let parent = path.parent().unwrap_or(Path::new(""));
+        self.create_dir_all(parent)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        self.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(LocalFile(fs::File::options().read(true).write(true).open(path)?)))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(LocalFile(fs::File::options().read(true).write(true).create_new(true).open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(LockFile { _held: file }))
+    }
+
+    fn lmdb_path(&self, path: &Path) -> Option<PathBuf> {
+        Some(path.to_owned())
+    }
+}
+
+struct LockFile {
+    _held: fs::File,
+}
+
+impl DirLock for LockFile {}
+
+struct LocalFile(fs::File);
+
+impl File for LocalFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+}
+
+struct Tokio {
+    runtime: tokio::runtime::Handle,
+}
+
+impl Spawner for Tokio {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> TaskHandle {
+        TaskHandle::new(self.runtime.spawn(task).abort_handle())
+    }
+
+    fn worker(&self, name: &str, mut round: Box<dyn FnMut() -> Round + Send>) -> WorkerHandle {
+        let bell = Arc::new(Bell::default());
+        let heard = Arc::clone(&bell);
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while heard.wait() {
+                    if round() == Round::End {
+                        break;
+                    }
+                }
+            })
+            .expect("the system refuses a thread at start-up");
+        WorkerHandle(Arc::new(BellRope(bell)))
+    }
+
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let task = self.runtime.spawn_blocking(work);
+        Box::pin(async move {
+            // Cancelled only when the runtime itself ends.
+            drop(task.await);
+        })
+    }
+
+    fn exit(&self, reason: Exit) -> ! {
+        tracing::error!(?reason, code = reason as i32, "the node stops itself");
+        std::process::exit(reason as i32)
+    }
+}
+
+/// Wakes a worker's thread. Wakes while it is awake are remembered as one.
+#[derive(Default)]
+struct Bell {
+    /// Set before the lock is taken, so that ringing an already rung bell costs no lock.
+    rung: AtomicBool,
+    state: Mutex<BellState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct BellState {
+    closed: bool,
+}
+
+impl Bell {
+    /// Blocks until rung; `false` once there is nobody left to ring it.
+    fn wait(&self) -> bool {
+        if self.rung.swap(false, Ordering::AcqRel) {
+            return true;
+        }
+        let mut state = self.state.lock().expect("no holder panics");
+        loop {
+            if self.rung.swap(false, Ordering::AcqRel) {
+                return true;
+            }
+            if state.closed {
+                return false;
+            }
+            state = self.changed.wait(state).expect("no holder panics");
+        }
+    }
+}
+
+/// The ringing end; closes the bell when the last clone goes.
+struct BellRope(Arc<Bell>);
+
+impl Wake for BellRope {
+    fn wake(&self) {
+        if !self.0.rung.swap(true, Ordering::AcqRel) {
+            let _state = self.0.state.lock().expect("no holder panics");
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for BellRope {
+    fn drop(&mut self) {
+        self.0.state.lock().expect("no holder panics").closed = true;
+        self.0.changed.notify_one();
+    }
+}

@@ -1,0 +1,419 @@
+//! The body of a log entry: what clients asked for, in their own words.
+//!
+//! An entry holds *groups*. A group is what one node had waiting at one moment, numbered by that node,
+//! so that a group sent twice is applied once (see [`super::origins`]). A command in a group is the
+//! client's argument vector as it came: the log can be read with one's eyes, and no enum's variant
+//! order is a file format.
+//!
+//! | bytes | entry |
+//! | --- | --- |
+//! | 1 | format version, 1 |
+//! | 8 | cluster clock, ms, little endian as all numbers here |
+//! | 8 | seed of everything random in it |
+//! | | the groups, one after another, to the end |
+//!
+//! | bytes | group |
+//! | --- | --- |
+//! | 4 | length of what follows |
+//! | 8 | the node it comes from |
+//! | 8 | that node's boot |
+//! | 8 | the group's number in that boot, from 1 |
+//! | 8 | every group up to this number has been answered |
+//! | 4 | number of commands |
+//! | | the commands |
+//!
+//! | bytes | command |
+//! | --- | --- |
+//! | 1 | 1: plain, 2: transaction |
+//! | 1 | database (plain only) |
+//! | | plain: the words |
+//! | | transaction: a count and that many guards (database, key, revision), a count and that many (database, words) |
+//!
+//! Words are a count and that many byte strings, each after its length; counts, lengths and revisions
+//! are LEB128.
+
+use bytes::{Buf, Bytes};
+
+/// The version written, and the only one there is so far.
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 1 + 8 + 8;
+const GROUP_HEADER_BYTES: usize = 4 + 8 * 4 + 4;
+const PLAIN: u8 = 1;
+const TRANSACTION: u8 = 2;
+
+/// The words of one command.
+pub type Argv = Vec<Bytes>;
+
+/// One command of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    Plain(Call),
+    /// EXEC: all of `calls` if every guard holds, else none.
+    Transaction { guards: Vec<Guard>, calls: Vec<Call> },
+}
+
+/// An argument vector and the database it runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub db: u8,
+    pub argv: Argv,
+}
+
+/// A watched key and the revision it must still have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    pub db: u8,
+    pub key: Bytes,
+    pub revision: u64,
+}
+
+/// A group's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupHeader {
+    pub node: u64,
+    pub boot: u64,
+    pub sequence: u64,
+    pub answered: u64,
+    pub commands: u32,
+}
+
+/// The bytes are not an entry: they were damaged in a way the log's checksums did not see, or written
+/// by a later version.
+#[derive(Debug, thiserror::Error)]
+#[error("a log entry cannot be read: {0}")]
+pub struct Malformed(&'static str);
+
+/// A group being filled with commands.
+#[derive(Debug)]
+pub struct GroupBuilder {
+    bytes: Vec<u8>,
+    commands: u32,
+}
+
+impl Default for GroupBuilder {
+    fn default() -> Self {
+        Self { bytes: vec![0; GROUP_HEADER_BYTES], commands: 0 }
+    }
+}
+
+impl GroupBuilder {
+    /// Adds a command.
+    pub fn push(&mut self, command: &Proposed) {
+        match command {
+            Proposed::Plain(call) => self.push_plain(call.db, &call.argv),
+            Proposed::Transaction { guards, calls } => {
+                self.commands += 1;
+                self.bytes.push(TRANSACTION);
+                put_number(&mut self.bytes, guards.len() as u64);
+                for guard in guards {
+                    self.bytes.push(guard.db);
+                    put_bytes(&mut self.bytes, &guard.key);
+                    put_number(&mut self.bytes, guard.revision);
+                }
+                put_number(&mut self.bytes, calls.len() as u64);
+                for call in calls {
+                    self.bytes.push(call.db);
+                    put_words(&mut self.bytes, &call.argv);
+                }
+            }
+        }
+    }
+
+    /// Adds a plain command.
+    pub fn push_plain(&mut self, db: u8, argv: &[Bytes]) {
+        self.commands += 1;
+        self.bytes.extend_from_slice(&[PLAIN, db]);
+        put_words(&mut self.bytes, argv);
+    }
+
+    /// Appends all commands of `other`.
+    pub fn append(&mut self, other: &Self) {
+        self.commands += other.commands;
+        self.bytes.extend_from_slice(&other.bytes[GROUP_HEADER_BYTES..]);
+    }
+
+    /// How many commands it holds.
+    #[must_use]
+    pub const fn commands(&self) -> u32 {
+        self.commands
+    }
+
+    /// Its size in bytes when sealed.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it holds no command.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.commands == 0
+    }
+
+    /// The finished group.
+    #[must_use]
+    pub fn seal(mut self, node: u64, boot: u64, sequence: u64, answered: u64) -> Bytes {
+        let length = u32::try_from(self.bytes.len() - 4).expect("a group is limited far below 4 GiB");
+        let mut header = Vec::with_capacity(GROUP_HEADER_BYTES);
+        header.extend_from_slice(&length.to_le_bytes());
+        for number in [node, boot, sequence, answered] {
+            header.extend_from_slice(&number.to_le_bytes());
+        }
+        header.extend_from_slice(&self.commands.to_le_bytes());
+        self.bytes[..GROUP_HEADER_BYTES].copy_from_slice(&header);
+        self.bytes.into()
+    }
+}
+
+/// An entry of these sealed groups.
+#[must_use]
+pub fn encode(clock_ms: u64, seed: u64, groups: &[Bytes]) -> Bytes {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + groups.iter().map(Bytes::len).sum::<usize>());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&clock_ms.to_le_bytes());
+    bytes.extend_from_slice(&seed.to_le_bytes());
+    for group in groups {
+        bytes.extend_from_slice(group);
+    }
+    bytes.into()
+}
+
+/// The numbers of one sealed group, as it travels between nodes.
+///
+/// # Errors
+/// When the bytes are not exactly one group.
+pub fn group_header(group: &Bytes) -> Result<GroupHeader, Malformed> {
+    let mut rest = group.clone();
+    let (header, _) = take_group(&mut rest)?;
+    if rest.is_empty() { Ok(header) } else { Err(Malformed("bytes after a group")) }
+}
+
+/// An entry, read from left to right.
+#[derive(Debug)]
+pub struct Entry {
+    pub clock_ms: u64,
+    pub seed: u64,
+    rest: Bytes,
+}
+
+impl Entry {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When it is none, or of another version.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
+        if bytes.len() < HEADER_BYTES {
+            return Err(Malformed("too short"));
+        }
+        if bytes.get_u8() != VERSION {
+            return Err(Malformed("an unknown format version"));
+        }
+        Ok(Self { clock_ms: bytes.get_u64_le(), seed: bytes.get_u64_le(), rest: bytes })
+    }
+
+    /// The next group, or `None` after the last.
+    ///
+    /// # Errors
+    /// When what follows is not a group.
+    pub fn next_group(&mut self) -> Result<Option<(GroupHeader, Commands)>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        take_group(&mut self.rest).map(Some)
+    }
+}
+
+fn take_group(rest: &mut Bytes) -> Result<(GroupHeader, Commands), Malformed> {
+    if rest.len() < GROUP_HEADER_BYTES {
+        return Err(Malformed("a group is cut"));
+    }
+    let length = rest.get_u32_le() as usize;
+    if length < GROUP_HEADER_BYTES - 4 || length > rest.len() {
+        return Err(Malformed("a group's length is wrong"));
+    }
+    let mut group = rest.split_to(length);
+    let header = GroupHeader {
+        node: group.get_u64_le(),
+        boot: group.get_u64_le(),
+        sequence: group.get_u64_le(),
+        answered: group.get_u64_le(),
+        commands: group.get_u32_le(),
+    };
+    Ok((header, Commands { left: header.commands, rest: group }))
+}
+
+/// The commands of a group, from left to right.
+#[derive(Debug)]
+pub struct Commands {
+    left: u32,
+    rest: Bytes,
+}
+
+impl Commands {
+    /// The next command, or `None` after the last.
+    ///
+    /// # Errors
+    /// When what follows is not a command.
+    pub fn next_command(&mut self) -> Result<Option<Proposed>, Malformed> {
+        if self.left == 0 {
+            return if self.rest.is_empty() { Ok(None) } else { Err(Malformed("bytes after a group's commands")) };
+        }
+        self.left -= 1;
+        match self.byte()? {
+            PLAIN => Ok(Some(Proposed::Plain(self.call()?))),
+            TRANSACTION => {
+                let guards = (0..self.count()?).map(|_| self.guard()).collect::<Result<_, _>>()?;
+                let calls = (0..self.count()?).map(|_| self.call()).collect::<Result<_, _>>()?;
+                Ok(Some(Proposed::Transaction { guards, calls }))
+            }
+            _ => Err(Malformed("an unknown kind of command")),
+        }
+    }
+
+    fn guard(&mut self) -> Result<Guard, Malformed> {
+        Ok(Guard { db: self.byte()?, key: self.bytes()?, revision: self.number()? })
+    }
+
+    fn call(&mut self) -> Result<Call, Malformed> {
+        let db = self.byte()?;
+        let words = self.count()?;
+        if words == 0 {
+            return Err(Malformed("a command without a name"));
+        }
+        let mut argv = Vec::with_capacity(words);
+        for _ in 0..words {
+            argv.push(self.bytes()?);
+        }
+        Ok(Call { db, argv })
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        if self.rest.is_empty() { Err(Malformed("a command is cut")) } else { Ok(self.rest.get_u8()) }
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed("a number is too long"))
+    }
+
+    /// A count of things of at least one byte each, so that no damaged count makes us reserve memory.
+    fn count(&mut self) -> Result<usize, Malformed> {
+        let count = self.number()?;
+        match usize::try_from(count) {
+            Ok(count) if count <= self.rest.len() => Ok(count),
+            _ => Err(Malformed("a count is larger than what follows")),
+        }
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, Malformed> {
+        let length = self.count()?;
+        Ok(self.rest.split_to(length))
+    }
+}
+
+fn put_words(out: &mut Vec<u8>, argv: &[Bytes]) {
+    put_number(out, argv.len() as u64);
+    for word in argv {
+        put_bytes(out, word);
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn argv(words: &[&'static str]) -> Argv {
+        words.iter().map(|word| Bytes::from_static(word.as_bytes())).collect()
+    }
+
+    fn sample() -> Vec<Proposed> {
+        vec![
+            Proposed::Plain(Call { db: 0, argv: argv(&["SET", "k", "v"]) }),
+            Proposed::Transaction {
+                guards: vec![Guard { db: 3, key: Bytes::from_static(b"w"), revision: 300 }],
+                calls: vec![
+                    Call { db: 3, argv: argv(&["GET", "w"]) },
+                    Call { db: 4, argv: argv(&["DEL", "w", ""]) },
+                ],
+            },
+        ]
+    }
+
+    fn encoded() -> Bytes {
+        let mut group = GroupBuilder::default();
+        for command in sample() {
+            group.push(&command);
+        }
+        encode(1_000, 7, &[group.seal(2, 5, 9, 8), GroupBuilder::default().seal(3, 1, 1, 0)])
+    }
+
+    fn decode_all(bytes: Bytes) -> Result<Vec<(GroupHeader, Vec<Proposed>)>, Malformed> {
+        let mut entry = Entry::decode(bytes)?;
+        let mut groups = Vec::new();
+        while let Some((header, mut commands)) = entry.next_group()? {
+            let mut all = Vec::new();
+            while let Some(command) = commands.next_command()? {
+                all.push(command);
+            }
+            groups.push((header, all));
+        }
+        Ok(groups)
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let groups = decode_all(encoded()).unwrap();
+        assert_eq!(groups[0].0, GroupHeader { node: 2, boot: 5, sequence: 9, answered: 8, commands: 2 });
+        assert_eq!(groups[0].1, sample());
+        assert_eq!(groups[1].1, []);
+    }
+
+    /// The bytes of version 1 as they were released.
+    #[test]
+    fn version_1_is_still_read() {
+        let bytes: &[u8] = &[
+            1, 232, 3, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, // header
+            47, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0,
+            0, 0, 1, 0, 0, 0, // group header
+            1, 0, 3, 3, b'S', b'E', b'T', 1, b'k', 1, b'v',
+        ];
+        let groups = decode_all(Bytes::from_static(bytes)).unwrap();
+        assert_eq!(groups[0].1, sample()[..1]);
+    }
+
+    #[test]
+    fn a_cut_or_changed_entry_never_panics() {
+        let whole = encoded();
+        for end in 0..whole.len() {
+            drop(decode_all(whole.slice(..end)));
+        }
+        for place in 0..whole.len() {
+            for flip in [1, 0x80, 0xff] {
+                let mut bytes = whole.to_vec();
+                bytes[place] ^= flip;
+                drop(decode_all(bytes.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The replicated machine: log entries in, answers and events out.
+//!
+//! Every node runs the same entries in the same order and ends in the same state. Nothing here asks a
+//! clock, draws a lot or depends on which node it runs on, but for one thing that changes no state: which
+//! groups' answers are handed up.
+//!
+//! An entry is applied under one exclusive hold of the store, so a reader sees all of it or nothing. In it,
+//! in this order: the cluster's clock moves; keys whose time has come are removed; the groups run, command by
+//! command; and a little of what FLUSHALL and the like left behind is swept.
+
+pub mod entry;
+mod origins;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::commands::{self, Args, Lane};
+use crate::error::{ClientError, Failure, StoreError};
+use crate::resp::Reply;
+use crate::store::{Event, Store, Txn};
+use crate::types::{expiry, keyspace};
+use entry::{Call, Commands, Entry, Guard, GroupHeader, Proposed};
+use origins::{Admission, Origins, take_u32, take_u64};
+
+/// Keys that one entry expires at most; the rest follow with the next, and are gone for every command
+/// meanwhile.
+const EXPIRE_BUDGET: usize = 1_000;
+/// Leftovers of flushed databases that one entry removes at most.
+const SWEEP_BUDGET: usize = 64;
+const STAMP_VERSION: u8 = 1;
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub term: u64,
+    pub index: u64,
+}
+
+/// What applying an entry gave.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What became of this node's own groups in it.
+    pub outcomes: Vec<Outcome>,
+    /// What subscribers are told, in order.
+    pub events: Vec<Event>,
+    /// The cluster's clock after it, in ms; 0 if the entry did not touch the state.
+    pub clock_ms: u64,
+    /// When the next key expires, in ms of the cluster's clock.
+    pub next_deadline: Option<u64>,
+}
+
+/// What became of a group.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It ran; a reply to each of its commands.
+    Answered { sequence: u64, replies: Arc<Vec<Reply>> },
+    /// One before it is missing in the log: all from that one on must be sent again.
+    Refused { sequence: u64 },
+}
+
+/// What a checkpoint says besides the data, in the same transaction: how far the log was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamp {
+    pub position: Option<Position>,
+    /// Opaque here; consensus reads it.
+    pub membership: Bytes,
+    origins: Origins,
+}
+
+impl Stamp {
+    /// | bytes | |
+    /// | --- | --- |
+    /// | 1 | version, 1 |
+    /// | 8, 8 | term and index of the last entry applied; 0, 0 for none |
+    /// | 4 | length of the membership, and the membership |
+    /// | | the table of origins |
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = vec![STAMP_VERSION];
+        let position = self.position.unwrap_or(Position { term: 0, index: 0 });
+        out.extend_from_slice(&position.term.to_le_bytes());
+        out.extend_from_slice(&position.index.to_le_bytes());
+        out.extend_from_slice(&(self.membership.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.membership);
+        self.origins.encode(&mut out);
+        out.into()
+    }
+
+    /// Reads what [`Stamp::encode`] wrote; `None` if it did not.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&version, mut rest) = bytes.split_first()?;
+        if version != STAMP_VERSION {
+            return None;
+        }
+        let position = Position { term: take_u64(&mut rest)?, index: take_u64(&mut rest)? };
+        let length = take_u32(&mut rest)? as usize;
+        let (membership, mut rest) = rest.split_at_checked(length)?;
+        Some(Self {
+            position: Some(position).filter(|position| position.term > 0),
+            membership: Bytes::copy_from_slice(membership),
+            origins: Origins::decode(&mut rest)?,
+        })
+    }
+}
+
+/// The machine of one node.
+pub struct Machine {
+    store: Arc<Store>,
+    /// Whose groups' answers are handed up: this node and its boot.
+    local: (u64, u64),
+    stamp: Stamp,
+}
+
+impl Machine {
+    /// The machine that a store's last checkpoint (with this stamp, if there was one) left behind.
+    ///
+    /// # Errors
+    /// When the stamp cannot be read.
+    pub fn open(store: Arc<Store>, stamp: Option<&[u8]>, node: u64, boot: u64) -> Result<Self, StoreError> {
+        let fresh = Stamp { position: None, membership: Bytes::new(), origins: Origins::default() };
+        let stamp = stamp.map_or(Ok(fresh), decode_stamp)?;
+        Ok(Self { store, local: (node, boot), stamp })
+    }
+
+    /// The state.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The last entry applied.
+    #[must_use]
+    pub const fn position(&self) -> Option<Position> {
+        self.stamp.position
+    }
+
+    /// The membership last applied, as it was given.
+    #[must_use]
+    pub const fn membership(&self) -> &Bytes {
+        &self.stamp.membership
+    }
+
+    /// Applies an entry that says nothing to the machine.
+    pub fn skip(&mut self, position: Position) {
+        self.stamp.position = Some(position);
+    }
+
+    /// Applies a change of membership.
+    pub fn set_membership(&mut self, position: Position, membership: Bytes) {
+        self.stamp.position = Some(position);
+        self.stamp.membership = membership;
+    }
+
+    /// Applies an entry of commands, and begins a checkpoint if one is due.
+    ///
+    /// # Errors
+    /// When the store fails or the entry cannot be read. The node must stop then: it can no longer say that
+    /// it did what the others did.
+    pub fn apply(&mut self, position: Position, body: Bytes) -> Result<Applied, StoreError> {
+        let mut entry = Entry::decode(body).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let mut applied = Applied::default();
+        let store = Arc::clone(&self.store);
+        {
+            let mut tx = store.txn(entry.clock_ms, entry.seed);
+            let clock = tx.now();
+            tx.head_mut().clock_ms = clock;
+            expiry::expire_due(&mut tx, EXPIRE_BUDGET)?;
+            keyspace::commit(&mut tx);
+            while let Some((group, commands)) =
+                entry.next_group().map_err(|error| StoreError::Corrupt(error.to_string()))?
+            {
+                applied.outcomes.extend(self.apply_group(&mut tx, &group, commands)?);
+            }
+            keyspace::sweep(&mut tx, SWEEP_BUDGET)?;
+            applied.events = std::mem::take(&mut tx.effects.events);
+            applied.clock_ms = clock;
+            applied.next_deadline = expiry::next_deadline(&tx)?;
+        }
+        self.stamp.position = Some(position);
+        if self.store.wants_checkpoint() {
+            self.checkpoint();
+        }
+        Ok(applied)
+    }
+
+    fn apply_group(
+        &mut self,
+        tx: &mut Txn,
+        group: &GroupHeader,
+        mut commands: Commands,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let ours = (group.node, group.boot) == self.local;
+        match self.stamp.origins.admit(group) {
+            Admission::Repeat => return Ok(None),
+            Admission::Gap => return Ok(ours.then_some(Outcome::Refused { sequence: group.sequence })),
+            Admission::Apply => {}
+        }
+        let mut replies = Vec::with_capacity(group.commands as usize);
+        while let Some(command) =
+            commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
+        {
+            replies.push(run(tx, &command)?);
+            keyspace::commit(tx);
+        }
+        let replies = Arc::new(replies);
+        self.stamp.origins.answer(group, Arc::clone(&replies));
+        Ok(ours.then_some(Outcome::Answered { sequence: group.sequence, replies }))
+    }
+
+    /// The answers to this node's own groups that the state still keeps: after a snapshot was installed,
+    /// those of the entries it skipped are among them.
+    #[must_use]
+    pub fn kept_outcomes(&self) -> Vec<Outcome> {
+        let (node, boot) = self.local;
+        let kept = self.stamp.origins.answers(node, boot);
+        kept.map(|(sequence, replies)| Outcome::Answered { sequence, replies: Arc::clone(replies) }).collect()
+    }
+
+    /// Begins a checkpoint of the state as it is now. `false` if the last one is still being written.
+    pub fn checkpoint(&mut self) -> bool {
+        self.store.freeze(self.stamp.encode())
+    }
+
+    /// Replaces the whole state by a snapshot.
+    ///
+    /// # Errors
+    /// When the file is damaged or the store fails.
+    pub fn install(&mut self, snapshot: &Path) -> Result<(), StoreError> {
+        let (_, stamp) = self.store.install(snapshot)?;
+        self.stamp = decode_stamp(&stamp)?;
+        Ok(())
+    }
+}
+
+fn decode_stamp(bytes: &[u8]) -> Result<Stamp, StoreError> {
+    Stamp::decode(bytes).ok_or_else(|| StoreError::Corrupt("the checkpoint's stamp cannot be read".into()))
+}
+
+fn run(tx: &mut Txn, command: &Proposed) -> Result<Reply, StoreError> {
+    match command {
+        Proposed::Plain(call) => run_call(tx, call),
+        Proposed::Transaction { guards, calls } => {
+            for guard in guards {
+                if !holds(tx, guard)? {
+                    return Ok(Reply::NilArray);
+                }
+            }
+            calls.iter().map(|call| run_call(tx, call)).collect::<Result<_, _>>().map(Reply::Array)
+        }
+    }
+}
+
+fn holds(tx: &Txn, guard: &Guard) -> Result<bool, StoreError> {
+    Ok(keyspace::modified(tx, guard.db, &guard.key)? == guard.revision)
+}
+
+fn run_call(tx: &mut Txn, call: &Call) -> Result<Reply, StoreError> {
+    let resolved = match commands::resolve(&call.argv) {
+        Ok(resolved) => resolved,
+        Err(error) => return Ok(error.into()),
+    };
+    let mut args = Args::new(&call.argv, resolved.skip, call.db);
+    let result = match resolved.command.lane {
+        Lane::Write(execute) => execute(&mut args, tx),
+        Lane::Read(execute) => execute(&mut args, tx),
+        // A node never proposes these; an entry that holds one answers the same on every node.
+        Lane::Session(_) | Lane::Node(_) => Err(ClientError::fixed("ERR not a replicated command").into()),
+    };
+    match result {
+        Ok(reply) => Ok(reply),
+        Err(Failure::Client(error)) => Ok(error.into()),
+        Err(Failure::Store(error)) => Err(error),
+    }
+}

@@ -1,0 +1,79 @@
+//! What happens on this node when an entry has been applied: messages reach its subscribers, answers its
+//! clients, and those who wait for the state to get somewhere are told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+use super::applied::AppliedWatch;
+use super::clock::ClusterClock;
+use super::propose::Proposals;
+use crate::machine::{Applied, Machine, Position};
+use crate::metrics::Metrics;
+use crate::pubsub::Hub;
+use crate::raft::Listener;
+use crate::store::Event;
+
+/// Hears what the machine did.
+pub struct Applying {
+    pub proposals: Arc<Proposals>,
+    pub applied: Arc<AppliedWatch>,
+    pub clock: Arc<ClusterClock>,
+    pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
+    /// When the next key expires, in cluster ms.
+    pub deadline: watch::Sender<Option<u64>>,
+    /// Whether another node leads, as far as is known.
+    pub following: Arc<AtomicBool>,
+}
+
+impl Applying {
+    /// Hands messages to subscribers; how many each reached, by its place among the events.
+    fn deliver(&self, events: &[Event]) -> Arc<Vec<i64>> {
+        let mut receivers = Vec::new();
+        for (place, event) in events.iter().enumerate() {
+            match event {
+                Event::Message { channel, payload } => {
+                    receivers.resize(place, 0);
+                    receivers.push(self.hub.publish(channel, payload) as i64);
+                    self.metrics.recorded.pubsub_messages.increment(1);
+                }
+                Event::Key { kind: "expired", .. } => {
+                    self.metrics.hot.expired_keys.fetch_add(1, Ordering::Relaxed);
+                }
+                Event::Key { .. } => {}
+            }
+        }
+        Arc::new(receivers)
+    }
+}
+
+impl Listener for Applying {
+    fn applied(&self, position: Position, applied: Applied) {
+        let receivers = self.deliver(&applied.events);
+        if applied.clock_ms > 0 {
+            self.clock.applied(applied.clock_ms, self.following.load(Ordering::Relaxed));
+            self.deadline.send_if_modified(|deadline| {
+                std::mem::replace(deadline, applied.next_deadline) != applied.next_deadline
+            });
+        }
+        // Before the answers: who has one must find his write here.
+        self.applied.advance(position.index, applied.clock_ms);
+        for outcome in &applied.outcomes {
+            self.proposals.finished(outcome, &receivers);
+        }
+    }
+
+    fn replaced(&self, machine: &Machine) {
+        let clock_ms = machine.store().view(0).head().clock_ms;
+        self.clock.applied(clock_ms, true);
+        if let Some(position) = machine.position() {
+            self.applied.advance(position.index, clock_ms);
+        }
+        let nobody = Arc::new(Vec::new());
+        for outcome in machine.kept_outcomes() {
+            self.proposals.finished(&outcome, &nobody);
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! A node, as its commands and its metrics see it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Contributor, Node};
+use crate::commands::host::{
+    ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, Member, MemoryInfo, NodeInfo,
+    PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo,
+};
+use crate::commands::server::SlowLog;
+use crate::commands::{self, host};
+use crate::config::{Config, Settings};
+use crate::env::Env;
+use crate::error::ClientError;
+use crate::metrics::{self, Process};
+use crate::raft::Role;
+
+/// Error codes counted one by one; more are counted as one, as a client may make them up.
+const ERROR_CODES_MAX: usize = 128;
+/// How long a reading of the process' memory is good for.
+const MEMORY_AGE: Duration = Duration::from_millis(100);
+/// How often WAIT looks again.
+const REPLICAS_PAUSE: Duration = Duration::from_millis(5);
+
+/// What a node remembers only for those who ask how it does.
+pub struct Figures {
+    env: Env,
+    started: Duration,
+    run_id: String,
+    port: u16,
+    data: PathBuf,
+    startup_bytes: u64,
+    errors: Mutex<BTreeMap<String, u64>>,
+    slow_log: SlowLog,
+    /// The process' memory, and when it was read (both 0 before the first time).
+    memory_bytes: AtomicU64,
+    memory_read_ms: AtomicU64,
+}
+
+impl Figures {
+    pub fn new(env: &Env, config: &Config) -> Self {
+        let run_id = (0..3).map(|_| format!("{:016x}", env.rng.next_u64())).collect::<String>();
+        Self {
+            env: env.clone(),
+            started: env.clock.monotonic(),
+            run_id: run_id[..40].to_owned(),
+            port: port(&config.listen),
+            data: config.data.clone(),
+            startup_bytes: Process::read().resident_bytes,
+            errors: Mutex::default(),
+            slow_log: SlowLog::default(),
+            memory_bytes: AtomicU64::new(0),
+            memory_read_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the process has more memory than it may. Looked up now and then only: it takes a system call.
+    pub fn over_memory_limit(&self, settings: &Settings) -> bool {
+        let Some(limit) = settings.memory_bytes_max() else { return false };
+        let now = self.env.clock.monotonic().as_millis() as u64;
+        let read = self.memory_read_ms.load(Ordering::Relaxed);
+        if read == 0 || now.saturating_sub(read) > MEMORY_AGE.as_millis() as u64 {
+            self.memory_bytes.store(Process::read().resident_bytes, Ordering::Relaxed);
+            self.memory_read_ms.store(now.max(1), Ordering::Relaxed);
+        }
+        self.memory_bytes.load(Ordering::Relaxed) > limit
+    }
+}
+
+fn port(address: &str) -> u16 {
+    address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0)
+}
+
+fn host_and_port(address: &str) -> (String, u16) {
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    (host.to_owned(), port(address))
+}
+
+impl Node {
+    /// An error reply was given.
+    pub fn count_error(&self, error: &ClientError) {
+        self.metrics.hot.error_replies.fetch_add(1, Ordering::Relaxed);
+        let mut errors = self.figures.errors.lock().expect("no holder panics");
+        let code = error.code();
+        if errors.len() < ERROR_CODES_MAX || errors.contains_key(code) {
+            *errors.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// How many other nodes certainly have everything this node has acknowledged: all but one of a quorum.
+    #[must_use]
+    pub fn acknowledging(&self) -> i64 {
+        let voters = self.view().borrow().voters.len() as i64;
+        voters / 2
+    }
+
+    /// Waits until `wanted` other nodes have what this connection wrote, or `timeout` has passed (zero: for
+    /// as long as it takes); how many have. Only the leader knows of more than a quorum.
+    pub async fn replicas(&self, contributor: &Contributor, wanted: i64, timeout: Duration) -> i64 {
+        // Behind a barrier, everything this connection was answered is committed at its index at the latest.
+        let Ok(barrier) = self.barrier(contributor).await else { return 0 };
+        let enough = async {
+            loop {
+                let have = self.matching(barrier.index);
+                if have >= wanted {
+                    return have;
+                }
+                self.env.clock.sleep(REPLICAS_PAUSE).await;
+            }
+        };
+        if timeout.is_zero() {
+            return enough.await;
+        }
+        tokio::select! {
+            have = enough => have,
+            () = self.env.clock.sleep(timeout) => self.matching(barrier.index),
+        }
+    }
+
+    fn matching(&self, index: u64) -> i64 {
+        let matched = self.consensus.progress().matched;
+        let node = self.consensus.identity().node;
+        let others = matched.iter().filter(|(other, matched)| **other != node && **matched >= index);
+        (others.count() as i64).max(self.acknowledging())
+    }
+
+    /// Everything a scrape of the metrics asks for.
+    #[must_use]
+    pub fn snapshot(&self) -> metrics::Snapshot {
+        let view = self.view().borrow().clone();
+        let progress = self.consensus.progress();
+        let stats = self.store.stats().unwrap_or_default();
+        let head = self.store.view(0).head().clone();
+        let node = self.consensus.identity().node;
+        let peers = view.members.keys().filter(|member| **member != node).map(|&id| {
+            let matched = progress.matched.get(&id).copied();
+            metrics::Peer {
+                id,
+                lag_entries: matched.map_or(0, |matched| progress.last.saturating_sub(matched)),
+                connected: matched.is_some() || view.leader == Some(id),
+            }
+        });
+        let databases = (0..).zip(&head.databases).filter(|(_, database)| database.keys > 0);
+        let memory = Process::read();
+        metrics::Snapshot {
+            node_id: node,
+            uptime_seconds: self.uptime().as_secs(),
+            redis_version: host::REDIS_VERSION,
+            has_leader: view.leader.is_some(),
+            is_leader: view.role == Role::Leader,
+            is_learner: view.role == Role::Learner,
+            voters: view.voters.len() as u64,
+            learners: (view.members.len() - view.voters.len()) as u64,
+            term: view.term,
+            log_last: progress.last,
+            log_committed: progress.committed,
+            log_applied: self.applied.reached().index,
+            log_snapshot: progress.snapshot,
+            log_purged: progress.purged,
+            proposals_pending: self.proposals.pending() as u64,
+            commands_waiting: self.proposals.pending() as u64,
+            peers: peers.collect(),
+            clients_connected: self.registry.len() as u64,
+            clients_blocked: 0,
+            clients_max: self.settings.clients_max(),
+            pubsub_channels: self.hub.channel_count() as u64,
+            pubsub_patterns: self.hub.pattern_count() as u64,
+            data_bytes: memory.resident_bytes,
+            data_bytes_max: self.settings.memory_bytes_max().unwrap_or(0),
+            store_bytes: stats.database_bytes,
+            store_bytes_used: stats.used_bytes,
+            buffer_bytes: stats.active_bytes + stats.frozen_bytes,
+            wal_bytes: self.wal.bytes(),
+            disk_bytes_free: self.env.disk.free_bytes(&self.figures.data).unwrap_or(0),
+            revision: head.revision,
+            databases: databases
+                .map(|(index, database)| metrics::Database {
+                    index,
+                    keys: database.keys,
+                    expiring: database.expiring,
+                })
+                .collect(),
+        }
+    }
+
+    fn uptime(&self) -> Duration {
+        self.env.clock.monotonic().saturating_sub(self.figures.started)
+    }
+
+    fn commands_info(&self) -> Vec<CommandInfo> {
+        let stats = &self.metrics.commands;
+        let rows = commands::all().iter().map(|command| {
+            let figures = stats.read(command.index);
+            CommandInfo {
+                name: command.spec.name,
+                calls: figures.calls,
+                micros: figures.micros,
+                rejected: figures.rejected,
+                failed: figures.failed,
+                percentiles: [50.0, 99.0, 99.9].map(|percent| figures.percentile(percent) as f64),
+            }
+        });
+        rows.collect()
+    }
+
+    fn raft_info(&self) -> RaftInfo {
+        let view = self.view().borrow().clone();
+        let progress = self.consensus.progress();
+        let members = view.members.iter().map(|(&id, member)| Member {
+            id,
+            state: match () {
+                () if view.leader == Some(id) => "leader",
+                () if view.voters.contains(&id) => "follower",
+                () => "learner",
+            },
+            voter: view.voters.contains(&id),
+            address: member.peer_address.clone(),
+        });
+        RaftInfo {
+            node_id: self.consensus.identity().node,
+            state: view.role.as_str(),
+            leader_id: view.leader.unwrap_or(0),
+            term: view.term,
+            last_log_index: progress.last,
+            commit_index: progress.committed,
+            applied_index: self.applied.reached().index,
+            snapshot_index: progress.snapshot,
+            members: members.collect(),
+        }
+    }
+}
+
+impl Host for Node {
+    fn wall_ms(&self) -> u64 {
+        self.env.clock.wall_ms()
+    }
+
+    fn password(&self) -> Option<Bytes> {
+        self.settings.password().map(|password| Bytes::copy_from_slice(password.as_bytes()))
+    }
+
+    fn is_leader(&self) -> bool {
+        self.view().borrow().role == Role::Leader
+    }
+
+    fn replication(&self) -> Replication {
+        let view = self.view().borrow().clone();
+        let progress = self.consensus.progress();
+        let identity = self.consensus.identity();
+        let role = if view.role == Role::Leader {
+            let followers = view.members.iter().filter(|(id, _)| **id != identity.node).map(|(id, member)| {
+                let (host, port) = host_and_port(&member.client_address);
+                let matched = progress.matched.get(id).copied().unwrap_or(0);
+                Follower { host, port, online: matched > 0, offset: matched, lag: Duration::ZERO }
+            });
+            host::Role::Leader { followers: followers.collect() }
+        } else {
+            host::Role::Follower(Following {
+                leader: view.leader_member().map(|(_, member)| host_and_port(&member.client_address)),
+                silence: Duration::ZERO,
+                syncing: false,
+                offset: progress.last,
+            })
+        };
+        Replication { role, id: format!("{:040x}", identity.cluster), offset: progress.committed }
+    }
+
+    fn info(&self) -> NodeInfo {
+        let hot = &self.metrics.hot;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let process = Process::read();
+        let head = self.store.view(0).head().clone();
+        let stats = self.store.stats().unwrap_or_default();
+        let commands = self.commands_info();
+        let errors = self.figures.errors.lock().expect("no holder panics").clone();
+        let calls_in = |class: fn(&commands::Lane) -> bool| {
+            let rows = commands::all().iter().filter(|command| class(&command.lane));
+            rows.map(|command| self.metrics.commands.read(command.index).calls).sum()
+        };
+        let databases = (0..).zip(&head.databases).filter(|(_, database)| database.keys > 0);
+        NodeInfo {
+            server: ServerInfo {
+                os: "Linux".to_owned(),
+                process_id: std::process::id(),
+                run_id: self.figures.run_id.clone(),
+                tcp_port: self.figures.port,
+                uptime: self.uptime(),
+                ..ServerInfo::default()
+            },
+            clients: ClientsInfo {
+                connected: self.registry.len() as u64,
+                connected_max: self.settings.clients_max(),
+                ..ClientsInfo::default()
+            },
+            memory: MemoryInfo {
+                used: process.resident_bytes,
+                resident: process.resident_bytes,
+                peak: process.resident_bytes_peak,
+                startup: self.figures.startup_bytes,
+                overhead: self.figures.startup_bytes,
+                system: process.machine_memory_bytes,
+                limit: self.settings.memory_bytes_max().unwrap_or(0),
+                clients: 0,
+                allocator: "libc",
+            },
+            persistence: PersistenceInfo {
+                loading: false,
+                changes_since_checkpoint: 0,
+                checkpoint_running: stats.frozen_bytes > 0,
+                last_checkpoint_ms: 0,
+                last_checkpoint_took: Some(Duration::from_micros(stats.last_checkpoint_micros)),
+                checkpoints: stats.checkpoints,
+                log_bytes: self.wal.bytes(),
+            },
+            stats: StatsInfo {
+                connections_received: load(&hot.connections_accepted),
+                connections_rejected: load(&hot.connections_rejected),
+                commands_processed: self.metrics.commands.calls(),
+                input_bytes: load(&hot.net_input_bytes),
+                output_bytes: load(&hot.net_output_bytes),
+                expired_keys: load(&hot.expired_keys),
+                keyspace_hits: load(&hot.keyspace_hits),
+                keyspace_misses: load(&hot.keyspace_misses),
+                pubsub_channels: self.hub.channel_count() as u64,
+                pubsub_patterns: self.hub.pattern_count() as u64,
+                error_replies: load(&hot.error_replies),
+                reads_processed: calls_in(|lane| matches!(lane, commands::Lane::Read(_))),
+                writes_processed: calls_in(|lane| matches!(lane, commands::Lane::Write(_))),
+                ..StatsInfo::default()
+            },
+            replication: self.replication(),
+            cpu: CpuInfo {
+                system: process.cpu_system_seconds,
+                user: process.cpu_user_seconds,
+                ..CpuInfo::default()
+            },
+            commands,
+            errors: errors.into_iter().collect(),
+            keyspace: databases
+                .map(|(db, database)| DatabaseInfo {
+                    db,
+                    keys: database.keys,
+                    expires: database.expiring,
+                    average_ttl_ms: 0,
+                })
+                .collect(),
+            raft: self.raft_info(),
+            quorate: vec![
+                ("quorate_version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("cluster_raft_term", self.view().borrow().term.to_string()),
+                ("revision", head.revision.to_string()),
+                ("clock_ms", head.clock_ms.to_string()),
+            ],
+        }
+    }
+
+    fn reset_stats(&self) {
+        self.metrics.reset();
+        self.figures.errors.lock().expect("no holder panics").clear();
+    }
+
+    fn config_get(&self, patterns: &[Bytes]) -> Vec<(String, String)> {
+        self.settings.get(patterns)
+    }
+
+    fn config_set(&self, options: &[(Bytes, Bytes)]) -> Result<(), ClientError> {
+        self.settings.set(options)
+    }
+
+    fn config_rewrite(&self) -> Result<(), ClientError> {
+        Err(ClientError::fixed("ERR The server is running without a config file"))
+    }
+
+    fn slow_log(&self) -> &SlowLog {
+        &self.figures.slow_log
+    }
+}

@@ -1,0 +1,145 @@
+//! What a node does unasked: expires keys, makes checkpoints, lets the log go, watches its disk, finishes what
+//! an earlier leader began.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::applied::AppliedWatch;
+use super::clock::ClusterClock;
+use super::lead::Lead;
+use crate::env::Env;
+use crate::machine::Stamp;
+use crate::metrics::Metrics;
+use crate::raft::log::Wal;
+use crate::raft::{Consensus, Role};
+use crate::store::Store;
+
+/// Between two looks at disk, log and membership.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long an expiry may take to show before it is proposed again.
+const TICK_PATIENCE: Duration = Duration::from_millis(100);
+/// Between two entries that sweep what FLUSHALL left, when nothing else is proposed.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// Below this much free space the node takes no growth any more.
+const DISK_LOW_BYTES: u64 = 256 << 20;
+/// Rounds between two foldings of the histograms.
+const UPKEEP_ROUNDS: u64 = 5;
+
+/// Keeps a node's house.
+pub struct Housekeeping {
+    pub env: Env,
+    pub consensus: Consensus,
+    pub lead: Arc<Lead>,
+    pub clock: Arc<ClusterClock>,
+    pub applied: Arc<AppliedWatch>,
+    pub store: Arc<Store>,
+    pub wal: Wal,
+    pub metrics: Arc<Metrics>,
+    /// Log kept for slow followers, in bytes.
+    pub wal_keep_bytes: u64,
+    pub checkpoint_interval: Duration,
+    pub data: std::path::PathBuf,
+    /// Set while the disk has little room.
+    pub disk_low: Arc<AtomicBool>,
+}
+
+impl Housekeeping {
+    /// Puts the time into the log whenever the next key's deadline passes, for ever. Only a leader does, and
+    /// a leader that is none any more cannot commit it: so nothing expires twice, or early.
+    pub async fn expire(&self, mut deadline: watch::Receiver<Option<u64>>) {
+        let mut view = self.consensus.view();
+        loop {
+            let leads = view.borrow_and_update().role == Role::Leader;
+            let next = *deadline.borrow_and_update();
+            let garbage = leads && !self.store.view(0).head().garbage.is_empty();
+            let due = next.map(|next| Duration::from_millis(next.saturating_sub(self.clock.now_ms())));
+            match due {
+                Some(Duration::ZERO) if leads => {
+                    self.lead.tick();
+                    let next = next.unwrap_or(0);
+                    tokio::select! {
+                        () = self.applied.clock(next) => {}
+                        () = self.env.clock.sleep(TICK_PATIENCE) => {}
+                    }
+                    // The entry that brought the clock there also told the next deadline.
+                    continue;
+                }
+                _ => {}
+            }
+            tokio::select! {
+                changed = deadline.changed() => if changed.is_err() { return },
+                changed = view.changed() => if changed.is_err() { return },
+                () = self.env.clock.sleep(due.unwrap_or(ROUND)), if leads && due.is_some() => {}
+                () = self.env.clock.sleep(SWEEP_PAUSE), if garbage => self.lead.tick(),
+            }
+        }
+    }
+
+    /// Everything that is looked at once a second, for ever.
+    pub async fn run(&self) {
+        let mut last_checkpoint = self.env.clock.monotonic();
+        for round in 1u64.. {
+            self.env.clock.sleep(ROUND).await;
+            self.watch_disk();
+            if round % UPKEEP_ROUNDS == 0 {
+                self.metrics.upkeep();
+            }
+            if let Err(error) = self.trim_log(&mut last_checkpoint).await {
+                tracing::debug!(%error, "the log was not trimmed");
+            }
+            let view = self.consensus.view().borrow().clone();
+            if view.role == Role::Leader && view.joint {
+                match self.consensus.finish_change().await {
+                    Ok(()) => tracing::info!("finished a membership change that an earlier leader began"),
+                    Err(error) => tracing::debug!(%error, "a membership change is under way"),
+                }
+            }
+        }
+    }
+
+    /// LMDB reports a full disk as an I/O error, which ends the node: growth stops well before.
+    fn watch_disk(&self) {
+        let Ok(free) = self.env.disk.free_bytes(&self.data) else { return };
+        let low = free < DISK_LOW_BYTES;
+        if self.disk_low.swap(low, Ordering::Relaxed) != low {
+            if low {
+                tracing::warn!(free, "the disk is nearly full: writes that add data are refused");
+            } else {
+                tracing::info!(free, "the disk has room again");
+            }
+        }
+    }
+
+    /// Makes a checkpoint when the last is old or the log has grown long, and lets go of the log that
+    /// neither a restart nor a slow follower is to be served from.
+    async fn trim_log(&self, last_checkpoint: &mut Duration) -> Result<(), crate::raft::Refused> {
+        let durable = self.durable_index();
+        let (applied, bytes) = (self.applied.reached().index, self.wal.bytes());
+        let now = self.env.clock.monotonic();
+        let old = now.saturating_sub(*last_checkpoint) >= self.checkpoint_interval;
+        if applied > durable && (old || bytes > self.wal_keep_bytes) {
+            *last_checkpoint = now;
+            self.consensus.snapshot().await?;
+        }
+        if bytes > self.wal_keep_bytes
+            && let (Some(first), Some(last)) = (self.wal.first_index(), self.wal.state().last)
+        {
+            // Entries differ in size; over a whole log the average is near enough.
+            let entries = u128::from(last.index.saturating_sub(first) + 1);
+            let kept = entries * u128::from(self.wal_keep_bytes) / u128::from(bytes.max(1));
+            let upto = last.index.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX)).min(durable);
+            if upto >= first {
+                self.consensus.purge_log(upto).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn durable_index(&self) -> u64 {
+        let stamp = self.store.durable_stamp().and_then(|stamp| Stamp::decode(&stamp));
+        stamp.and_then(|stamp| stamp.position).map_or(0, |position| position.index)
+    }
+}

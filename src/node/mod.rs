@@ -1,0 +1,519 @@
+//! A node: everything between the connections and consensus.
+//!
+//! Reading order: [`propose`] (this node's writes), `lead` (the leader's side of them), [`read`] (the read
+//! barrier), `gather` (why both wait a little), `clock` (the cluster's time), `applying` (what happens when
+//! an entry was applied), `service` (what other nodes are answered), `bootstrap` and `identity` (how a node
+//! comes by its number), `housekeeping` (what it does unasked), `host` (what INFO and the like see).
+
+mod applied;
+mod applying;
+mod bootstrap;
+mod clock;
+mod gather;
+mod host;
+mod housekeeping;
+mod identity;
+mod lead;
+mod propose;
+mod read;
+mod service;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use gather::Contributor;
+pub use propose::{AnswerReceiver, Answers};
+pub use read::Barrier;
+
+use crate::commands;
+use crate::config::{Config, Settings};
+use crate::env::{BoxFuture, DirLock, Env, Exit, TaskHandle};
+use crate::error::{ClientError, StoreError, text};
+use crate::machine::Machine;
+use crate::machine::entry::GroupBuilder;
+use crate::metrics::{CommandLabel, Metrics};
+use crate::pubsub::Hub;
+use crate::raft::log::{self, Wal};
+use crate::raft::wire::Request;
+use crate::raft::{
+    Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers,
+};
+use crate::session::Registry;
+use crate::store::{Options, Store, View};
+use applied::{AppliedWatch, Reached};
+use applying::Applying;
+use bootstrap::Outside;
+use clock::ClusterClock;
+use host::Figures;
+use housekeeping::Housekeeping;
+use lead::Lead;
+use propose::Proposals;
+use read::Reads;
+
+/// How long a planned hand-over may take before the node stops without one.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// How long a stopping node waits for the answers of its clients' commands.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a node cannot start. The message is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data directory {0} is in use by another process")]
+    InUse(String),
+    #[error("{what}: {error}")]
+    Io { what: String, error: io::Error },
+    #[error(transparent)]
+    Log(#[from] log::OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Names what an I/O error happened to.
+pub(crate) fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    |error| StartError::Io { what: what.into(), error }
+}
+
+/// A running node.
+pub struct Node {
+    env: Env,
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    consensus: Consensus,
+    store: Arc<Store>,
+    wal: Wal,
+    applied: Arc<AppliedWatch>,
+    lead: Arc<Lead>,
+    proposals: Arc<Proposals>,
+    reads: Arc<Reads>,
+    disk_low: Arc<AtomicBool>,
+    figures: Figures,
+    stopping: AtomicBool,
+    _peers: Option<PeerServer>,
+    _tasks: Vec<TaskHandle>,
+    _lock: Box<dyn DirLock>,
+}
+
+impl Node {
+    /// Starts a node on `config.data`, and returns once it is part of a cluster. `client_address` is where
+    /// its clients reach it.
+    ///
+    /// # Errors
+    /// When the data directory is in use, damaged, or another node's; when an address cannot be listened on.
+    pub async fn start(
+        env: Env,
+        config: &Config,
+        settings: Arc<Settings>,
+        client_address: String,
+    ) -> Result<Arc<Self>, StartError> {
+        let data = config.data.clone();
+        env.disk.create_dir_all(&data).map_err(doing(format!("cannot make {}", data.display())))?;
+        let lock = take_lock(&env, &data)?;
+        let scratch = data.join("scratch");
+        clear(&env, &scratch)?;
+
+        let peer_address = config.peer_listen.clone().unwrap_or_default();
+        let member = Member { peer_address: peer_address.clone(), client_address };
+        let outside = Outside::new(env.clone(), data.clone(), member.clone());
+        let outside = Arc::new(outside.map_err(doing("cannot read who this node is"))?);
+        let peer_server = match &config.peer_listen {
+            Some(address) => {
+                let listener = env.net.listen(address).await.map_err(doing(format!("cannot listen on {address}")))?;
+                Some(PeerServer::start(&env, listener, Arc::clone(&outside) as Arc<dyn Service>))
+            }
+            None => None,
+        };
+        let identity = outside.establish(&config.peers).await.map_err(doing("cannot write who this node is"))?;
+        tracing::info!(
+            cluster = format!("{:032x}", identity.cluster),
+            node = identity.node,
+            boot = identity.boot,
+            "this node is part of a cluster"
+        );
+
+        let metrics = Arc::new(Metrics::new(labels(), config.threads.max(2)));
+        let wal = open_log(&env, config, &metrics)?;
+        let options = Options {
+            buffer_bytes_max: usize::try_from(config.buffer_bytes).unwrap_or(usize::MAX),
+            checkpoint_interval: config.checkpoint_interval,
+            ..Options::default()
+        };
+        let (store, opened) = Store::open(&env, &data.join("state"), options)?;
+        let machine =
+            Machine::open(Arc::clone(&store), opened.stamp.as_deref(), identity.node, identity.boot)?;
+        let (checkpoints_sender, checkpoints) = watch::channel(0);
+        let checkpointed = Arc::clone(&metrics);
+        let observed = Arc::downgrade(&store);
+        store.on_checkpoint(Arc::new(move |_| {
+            checkpoints_sender.send_modify(|count| *count += 1);
+            if let Some(Ok(stats)) = observed.upgrade().map(|store| store.stats()) {
+                let took = Duration::from_micros(stats.last_checkpoint_micros);
+                checkpointed.recorded.checkpoint_seconds.record(took);
+            }
+        }));
+
+        let start = machine.position().map_or(0, |position| position.index);
+        let reached = Reached { index: start, clock_ms: opened.head.clock_ms };
+        let applied = Arc::new(AppliedWatch::new(reached));
+        let clock = Arc::new(ClusterClock::new(env.clone(), opened.head.clock_ms));
+        let peers = Peers::new(
+            env.clone(),
+            Identity { cluster: identity.cluster, node: identity.node },
+            Arc::clone(&metrics),
+        );
+        let lead = Arc::new(Lead::new(env.clone(), Arc::clone(&clock), Arc::clone(&metrics)));
+        let timeout = settings.request_timeout();
+        let proposals =
+            Proposals::new(peers.clone(), identity.boot, Arc::clone(&lead), config.gather, timeout);
+        let proposals = Arc::new(proposals);
+        let reads =
+            Reads::new(peers.clone(), Arc::clone(&clock), Arc::clone(&applied), config.gather, timeout);
+        let reads = Arc::new(reads);
+        let hub = Arc::new(Hub::default());
+        let deadline = crate::types::expiry::next_deadline(&store.view(0))?;
+        let (deadline_sender, deadline) = watch::channel(deadline);
+        let following = Arc::new(AtomicBool::new(false));
+        let listener = Arc::new(Applying {
+            proposals: Arc::clone(&proposals),
+            applied: Arc::clone(&applied),
+            clock: Arc::clone(&clock),
+            hub: Arc::clone(&hub),
+            metrics: Arc::clone(&metrics),
+            deadline: deadline_sender,
+            following: Arc::clone(&following),
+        });
+        let state_machine =
+            StateMachine::new(env.clone(), machine, listener, scratch.clone(), checkpoints);
+        let timers = Timers {
+            heartbeat_ms: millis(config.heartbeat),
+            election_min_ms: millis(config.election_min),
+            election_max_ms: millis(config.election_max),
+        };
+        let consensus = Consensus::start(&env, timers, peers, wal.clone(), state_machine)
+            .await
+            .map_err(|refused| StartError::Refused(refused.0))?;
+
+        let service = service::Member {
+            consensus: consensus.clone(),
+            lead: Arc::clone(&lead),
+            reads: Arc::clone(&reads),
+        };
+        if let Some(server) = &peer_server {
+            server.attach(consensus.clone(), Arc::new(service), scratch);
+        }
+        let disk_low = Arc::new(AtomicBool::new(false));
+        let housekeeping = Arc::new(Housekeeping {
+            env: env.clone(),
+            consensus: consensus.clone(),
+            lead: Arc::clone(&lead),
+            clock: Arc::clone(&clock),
+            applied: Arc::clone(&applied),
+            store: Arc::clone(&store),
+            wal: wal.clone(),
+            metrics: Arc::clone(&metrics),
+            wal_keep_bytes: config.wal_keep_bytes,
+            checkpoint_interval: config.checkpoint_interval,
+            data: data.clone(),
+            disk_low: Arc::clone(&disk_low),
+        });
+
+        let spawn = |task: BoxFuture<'static, ()>| env.spawner.spawn(task);
+        let mut tasks = Vec::new();
+        {
+            let (lead, consensus) = (Arc::clone(&lead), consensus.clone());
+            tasks.push(spawn(Box::pin(async move { lead.run(consensus).await })));
+        }
+        {
+            let (proposals, view) = (Arc::clone(&proposals), consensus.view());
+            tasks.push(spawn(Box::pin(async move { proposals.run(view).await })));
+        }
+        {
+            let (reads, consensus, view) = (Arc::clone(&reads), consensus.clone(), consensus.view());
+            tasks.push(spawn(Box::pin(async move { reads.run(consensus, view).await })));
+        }
+        {
+            let keeper = Arc::clone(&housekeeping);
+            tasks.push(spawn(Box::pin(async move { keeper.expire(deadline).await })));
+            tasks.push(spawn(Box::pin(async move { housekeeping.run().await })));
+        }
+        {
+            let (view, metrics) = (consensus.view(), Arc::clone(&metrics));
+            tasks.push(spawn(Box::pin(follow_leader(view, identity.node, following, metrics))));
+        }
+        {
+            let (env, consensus, peers) = (env.clone(), consensus.clone(), config.peers.clone());
+            let settled = async move {
+                if identity.forming.is_empty() {
+                    bootstrap::be_admitted(&env, &peers, &member, &consensus).await;
+                } else {
+                    bootstrap::form(&env, &data, &identity, &consensus).await;
+                }
+            };
+            tasks.push(spawn(Box::pin(settled)));
+        }
+        let figures = Figures::new(&env, config);
+        Ok(Arc::new(Self {
+            env,
+            settings,
+            metrics,
+            hub,
+            registry: Arc::new(Registry::default()),
+            consensus,
+            store,
+            wal,
+            applied,
+            lead,
+            proposals,
+            reads,
+            disk_low,
+            figures,
+            stopping: AtomicBool::new(false),
+            _peers: peer_server,
+            _tasks: tasks,
+            _lock: lock,
+        }))
+    }
+
+    /// The world this node lives in.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// What CONFIG shows and sets.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// This node's figures.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The subscriptions of this node's clients.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The clients of this node.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// What this node believes about its cluster.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<crate::raft::View> {
+        self.consensus.view()
+    }
+
+    /// Proposes the commands that `fill` adds, to be applied one after another; see [`Proposals::submit`].
+    ///
+    /// # Errors
+    /// When they were certainly not proposed.
+    pub fn submit(
+        &self,
+        contributor: &Contributor,
+        fill: impl FnOnce(&mut GroupBuilder),
+    ) -> Result<AnswerReceiver, ClientError> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(text::SHUTTING_DOWN);
+        }
+        self.proposals.submit(contributor, fill)
+    }
+
+    /// Waits until this node's state shows everything that was acknowledged before this call.
+    ///
+    /// # Errors
+    /// When no leader confirmed itself in time.
+    pub async fn barrier(&self, contributor: &Contributor) -> Result<Barrier, ClientError> {
+        self.reads.barrier(contributor).await
+    }
+
+    /// The barrier that a connection's own answered writes are: what came with them, in one piece, may read
+    /// the state they left.
+    #[must_use]
+    pub fn own_writes_barrier(&self) -> Barrier {
+        let reached = self.applied.reached();
+        Barrier { index: reached.index, clock_ms: reached.clock_ms }
+    }
+
+    /// Reads the state behind `barrier`. `read` may be called again: when it met a key whose deadline had
+    /// passed by the barrier's time but not yet in the log, that expiry is put into the log first. So a key
+    /// that was seen to be gone is gone, for everybody and after every change of leaders.
+    pub async fn read<T>(&self, barrier: Barrier, mut read: impl FnMut(&View) -> T) -> T {
+        loop {
+            {
+                let view = self.store.view(barrier.clock_ms);
+                let result = read(&view);
+                if !view.is_late() {
+                    return result;
+                }
+            }
+            self.tick(barrier.clock_ms).await;
+        }
+    }
+
+    /// Waits until the cluster's clock shows `clock_ms` in the log, and asks for it until it does.
+    async fn tick(&self, clock_ms: u64) {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        while self.applied.reached().clock_ms < clock_ms {
+            let view = self.consensus.view().borrow().clone();
+            match view.leader_member() {
+                Some((leader, _)) if leader == self.consensus.identity().node => self.lead.tick(),
+                Some((leader, member)) => {
+                    let request = Request::Tick { clock_ms };
+                    // Its answer says nothing: what counts is that the clock moves.
+                    drop(self.consensus.peers().post(leader, &member.peer_address, request));
+                }
+                None => {}
+            }
+            tokio::select! {
+                () = self.applied.clock(clock_ms) => {}
+                () = self.env.clock.sleep(PATIENCE) => {}
+            }
+        }
+    }
+
+    /// Why a command that adds data is refused just now, if it is. Decided here, before anything is
+    /// proposed: what is in the log is applied by all.
+    #[must_use]
+    pub fn refuses_growth(&self) -> Option<ClientError> {
+        if self.disk_low.load(Ordering::Relaxed) {
+            return Some(text::DISK_FULL);
+        }
+        self.figures.over_memory_limit(&self.settings).then_some(text::OUT_OF_MEMORY)
+    }
+
+    /// Stops cleanly: hands leadership over, waits for what is in flight, and ends consensus.
+    pub async fn stop(&self) {
+        let mut view = self.consensus.view();
+        let (leads, successor) = {
+            let view = view.borrow();
+            (view.role == Role::Leader, self.successor(&view))
+        };
+        if leads && let Some(successor) = successor {
+            tracing::info!(to = successor, "handing leadership over");
+            if let Err(error) = self.consensus.transfer_leader(successor).await {
+                tracing::warn!(%error, "leadership was not handed over");
+            }
+            let handed = view.wait_for(|view| view.leader.is_some() && view.role != Role::Leader);
+            tokio::select! {
+                _ = handed => tracing::info!("leadership is handed over"),
+                () = self.env.clock.sleep(HANDOVER) => tracing::warn!("nobody took over in time"),
+            }
+        }
+        let drained = async {
+            while self.proposals.pending() > 0 {
+                self.env.clock.sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = drained => {}
+            () = self.env.clock.sleep(DRAIN) => tracing::warn!("some commands were not answered in time"),
+        }
+        self.stopping.store(true, Ordering::Relaxed);
+        self.consensus.stop().await;
+    }
+
+    /// The follower that is furthest along.
+    fn successor(&self, view: &crate::raft::View) -> Option<u64> {
+        let matched = self.consensus.progress().matched;
+        let others = view.voters.iter().filter(|voter| Some(**voter) != view.leader);
+        others.max_by_key(|voter| matched.get(voter)).copied()
+    }
+}
+
+/// Keeps `following` and the metrics in step with who leads.
+async fn follow_leader(
+    mut view: watch::Receiver<crate::raft::View>,
+    node: u64,
+    following: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+) {
+    let mut last = None;
+    loop {
+        let leader = view.borrow_and_update().leader;
+        following.store(leader.is_some_and(|leader| leader != node), Ordering::Relaxed);
+        if leader.is_some() && leader != last {
+            if last.is_some() {
+                metrics.recorded.leader_changes.increment(1);
+            }
+            last = leader;
+            tracing::info!(leader, term = view.borrow().term, "the cluster has a leader");
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn take_lock(env: &Env, data: &Path) -> Result<Box<dyn DirLock>, StartError> {
+    env.disk.lock(&data.join("LOCK")).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StartError::InUse(data.display().to_string()),
+        _ => StartError::Io { what: format!("cannot lock {}", data.display()), error },
+    })
+}
+
+/// Removes what a crash left of snapshots being sent or received.
+fn clear(env: &Env, scratch: &Path) -> Result<(), StartError> {
+    if env.disk.exists(scratch) {
+        env.disk.remove(scratch).map_err(doing(format!("cannot remove {}", scratch.display())))?;
+    }
+    Ok(())
+}
+
+fn open_log(env: &Env, config: &Config, metrics: &Arc<Metrics>) -> Result<Wal, StartError> {
+    let mut options = log::Options::new(config.data.join("wal"));
+    options.segment_bytes = config.wal_segment_bytes;
+    let (spawner, synced) = (Arc::clone(&env.spawner), Arc::clone(metrics));
+    let hooks = log::Hooks {
+        on_failure: Box::new(move |error| {
+            tracing::error!(%error, "the log cannot be written");
+            spawner.exit(Exit::LogFailed)
+        }),
+        on_sync: Box::new(move |sync| {
+            let figures = &synced.recorded;
+            figures.wal_fsync_seconds.record(sync.sync);
+            figures.wal_write_bytes.increment(sync.bytes);
+            figures.wal_sync_entries.record(sync.entries as f64);
+        }),
+    };
+    let (wal, recovered) = Wal::open(env, &options, hooks)?;
+    if recovered.dropped_tail_bytes > 0 {
+        tracing::warn!(
+            bytes = recovered.dropped_tail_bytes,
+            "dropped the torn end of the log, which nobody was told is durable"
+        );
+    }
+    Ok(wal)
+}
+
+/// The commands, as metrics label them.
+fn labels() -> Vec<CommandLabel> {
+    let class = |command: &commands::Command| match command.lane {
+        commands::Lane::Write(_) => "write",
+        commands::Lane::Read(_) => "read",
+        commands::Lane::Session(_) => "session",
+        commands::Lane::Node(_) => "node",
+    };
+    commands::all()
+        .iter()
+        .map(|command| CommandLabel { name: command.spec.name.to_ascii_lowercase(), class: class(command) })
+        .collect()
+}

@@ -1,0 +1,381 @@
+//! This node's own writes: from its connections to the log, and the answers back.
+//!
+//! Everything waiting becomes one group. A group is sealed with a number, sent to the leader (this node or
+//! another: there is one way), and kept until this node itself has applied it. The answers come from that,
+//! not from the leader: so a client reads its own writes on its own node, and a reply never travels.
+//!
+//! When the leader changes, or says that it did not take a group, all unanswered groups are sent again, in
+//! order. The machine drops what it has already applied, so a client sees a change of leaders as latency.
+//! Only a client that waited longer than the request timeout gets an error, and which one depends on
+//! whether its group ever left this node: if not, the command was certainly not applied.
+//!
+//! One group is on its way at a time, or two if the next is already large: a second round pays only when it
+//! carries much (see [`super::gather`]).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::gather::{Contributor, Gather};
+use super::lead::Lead;
+use crate::env::Env;
+use crate::error::{ClientError, text};
+use crate::machine::Outcome;
+use crate::machine::entry::GroupBuilder;
+use crate::raft::wire::{Request, Response};
+use crate::raft::{Identity, Peers, View};
+use crate::resp::Reply;
+
+/// A group takes no further command once it is this large.
+const GROUP_BYTES: usize = 1 << 20;
+/// Unanswered groups at most.
+const WINDOW: usize = 2;
+/// A second group is sent only when it is as large as this.
+const SECOND_GROUP_BYTES: usize = 32 << 10;
+/// Bytes of commands that may wait; beyond, clients are told to come again.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// After a refusal, how long until the groups are sent again.
+const RETRY: Duration = Duration::from_millis(20);
+/// How often waiting clients' time is checked, and a silent leader asked again.
+const SWEEP: Duration = Duration::from_millis(100);
+/// A group unanswered for so long is sent again although nobody refused it.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// The answers to the commands one connection submitted together.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    replies: Arc<Vec<Reply>>,
+    range: Range<usize>,
+    /// How many local subscribers each message of the entry reached.
+    receivers: Arc<Vec<i64>>,
+}
+
+impl Answers {
+    /// The replies, in order. A [`Reply::Receivers`] among them is looked up in [`Answers::receivers`].
+    #[must_use]
+    pub fn replies(&self) -> &[Reply] {
+        &self.replies[self.range.clone()]
+    }
+
+    /// How many local subscribers each message of the entry reached.
+    #[must_use]
+    pub fn receivers(&self) -> &[i64] {
+        &self.receivers
+    }
+}
+
+/// Who waits for an answer. An error says whether the commands may have been applied.
+pub type AnswerReceiver = oneshot::Receiver<Result<Answers, ClientError>>;
+
+/// The unanswered writes of this node.
+pub struct Proposals {
+    env: Env,
+    identity: Identity,
+    boot: u64,
+    peers: Peers,
+    lead: Arc<Lead>,
+    gather_limit: Duration,
+    timeout: Duration,
+    state: Mutex<State>,
+    /// Rung when there is something to send, and when an answer makes room to send it.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Full groups that wait to be sealed, and the one being filled.
+    full: VecDeque<Draft>,
+    open: Draft,
+    waiting_bytes: usize,
+    sent: VecDeque<Sent>,
+    last_sequence: u64,
+    gather: Gather,
+    /// The sender waits for company and need not be rung before all are here.
+    gathering: bool,
+    /// The unanswered groups are to be sent again.
+    resend: bool,
+}
+
+#[derive(Default)]
+struct Draft {
+    group: GroupBuilder,
+    waiters: Vec<Waiter>,
+}
+
+struct Waiter {
+    range: Range<usize>,
+    since: Duration,
+    sender: oneshot::Sender<Result<Answers, ClientError>>,
+}
+
+struct Sent {
+    sequence: u64,
+    group: Bytes,
+    waiters: Vec<Waiter>,
+    /// When it was last handed to a leader; `None` if it never left this node.
+    at: Option<Duration>,
+}
+
+impl Proposals {
+    #[must_use]
+    pub fn new(peers: Peers, boot: u64, lead: Arc<Lead>, gather_limit: Duration, timeout: Duration) -> Self {
+        let (env, identity) = (peers.env().clone(), peers.identity());
+        let (state, changed) = (Mutex::default(), Notify::new());
+        Self { env, identity, boot, peers, lead, gather_limit, timeout, state, changed }
+    }
+
+    /// Proposes what `fill` puts into the group, in order and together with it, behind everything
+    /// submitted before.
+    ///
+    /// # Errors
+    /// When too much is waiting already; `fill` is not called then.
+    pub fn submit(
+        &self,
+        contributor: &Contributor,
+        fill: impl FnOnce(&mut GroupBuilder),
+    ) -> Result<AnswerReceiver, ClientError> {
+        let (sender, receiver) = oneshot::channel();
+        let since = self.env.clock.monotonic();
+        let mut state = self.state.lock().expect("no holder panics");
+        if state.waiting_bytes > WAITING_BYTES_MAX {
+            return Err(text::OVERLOADED);
+        }
+        let first = state.open.group.commands() as usize;
+        let bytes = state.open.group.len();
+        fill(&mut state.open.group);
+        let end = state.open.group.commands() as usize;
+        state.waiting_bytes += state.open.group.len() - bytes;
+        state.open.waiters.push(Waiter { range: first..end, since, sender });
+        state.gather.join(contributor);
+        if state.open.group.len() >= GROUP_BYTES {
+            let full = std::mem::take(&mut state.open);
+            state.full.push_back(full);
+        }
+        if !state.gathering || state.is_enough() {
+            drop(state);
+            self.changed.notify_one();
+        }
+        Ok(receiver)
+    }
+
+    /// This node has applied (or skipped, by a snapshot) a group of its own.
+    pub fn finished(&self, outcome: &Outcome, receivers: &Arc<Vec<i64>>) {
+        let mut state = self.state.lock().expect("no holder panics");
+        match outcome {
+            Outcome::Answered { sequence, replies } => {
+                while state.sent.front().is_some_and(|sent| sent.sequence <= *sequence) {
+                    let sent = state.sent.pop_front().expect("just seen");
+                    state.waiting_bytes = state.waiting_bytes.saturating_sub(sent.group.len());
+                    if sent.sequence == *sequence {
+                        sent.answer(replies, receivers);
+                    }
+                }
+            }
+            Outcome::Refused { .. } => state.resend = true,
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// How many commands wait for an answer.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        let state = self.state.lock().expect("no holder panics");
+        let waiters = state.sent.iter().flat_map(|sent| &sent.waiters);
+        let drafts = state.full.iter().chain([&state.open]);
+        waiters.map(|waiter| waiter.range.len()).sum::<usize>()
+            + drafts.map(|draft| draft.group.commands() as usize).sum::<usize>()
+    }
+
+    /// Sends groups to whoever leads, for ever.
+    pub async fn run(&self, mut view: watch::Receiver<View>) {
+        let mut refusals = FuturesUnordered::new();
+        let mut leader = None;
+        let mut retry = false;
+        loop {
+            let now = view.borrow_and_update().clone();
+            if now.leader.map(|leader| (leader, now.term)) != leader {
+                leader = now.leader.map(|leader| (leader, now.term));
+                self.state.lock().expect("no holder panics").resend = true;
+                retry = false;
+            }
+            if let Some((node, member)) = now.leader_member()
+                && !retry
+            {
+                self.gather(&mut view).await;
+                for group in self.to_send() {
+                    let answer = self.send(node, &member.peer_address, group);
+                    refusals.push(answer);
+                }
+            }
+            let idle = self.is_idle();
+            tokio::select! {
+                biased;
+                Some(refused) = refusals.next(), if !refusals.is_empty() => {
+                    if refused {
+                        self.state.lock().expect("no holder panics").resend = true;
+                        retry = true;
+                    }
+                    while let Some(Some(refused)) = refusals.next().now_or_never() {
+                        retry |= refused;
+                    }
+                }
+                () = self.changed.notified() => {}
+                changed = view.changed() => if changed.is_err() { return },
+                () = self.env.clock.sleep(RETRY), if retry => retry = false,
+                () = self.env.clock.sleep(SWEEP), if !idle => self.sweep(),
+            }
+        }
+    }
+
+    /// Waits for company, if there is room for a group and somebody is expected.
+    async fn gather(&self, view: &mut watch::Receiver<View>) {
+        {
+            let mut state = self.state.lock().expect("no holder panics");
+            if !state.can_seal() || state.is_enough() || self.gather_limit.is_zero() {
+                return;
+            }
+            state.gathering = true;
+        }
+        let limit = self.env.clock.sleep_precise(self.gather_limit);
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {
+                    if self.state.lock().expect("no holder panics").is_enough() {
+                        break;
+                    }
+                }
+                // Seen, and left for the caller to see.
+                _ = view.changed() => {
+                    view.mark_changed();
+                    break;
+                }
+                () = &mut limit => break,
+            }
+        }
+        self.state.lock().expect("no holder panics").gathering = false;
+    }
+
+    /// The groups to hand to the leader now, in order: all unanswered ones if they are to be sent again, and
+    /// new ones as far as there is room.
+    fn to_send(&self) -> Vec<Bytes> {
+        let now = self.env.clock.monotonic();
+        let mut state = self.state.lock().expect("no holder panics");
+        let mut groups = Vec::new();
+        if std::mem::take(&mut state.resend) {
+            for sent in &mut state.sent {
+                sent.at = Some(now);
+                groups.push(sent.group.clone());
+            }
+        }
+        while state.can_seal() {
+            groups.push(self.seal(&mut state, now));
+        }
+        groups
+    }
+
+    fn seal(&self, state: &mut State, now: Duration) -> Bytes {
+        let draft = match state.full.pop_front() {
+            Some(full) => full,
+            None => {
+                state.gather.start();
+                std::mem::take(&mut state.open)
+            }
+        };
+        state.last_sequence += 1;
+        let sequence = state.last_sequence;
+        let answered = state.sent.front().map_or(sequence - 1, |sent| sent.sequence - 1);
+        self.peers.metrics().recorded.entry_commands.record(f64::from(draft.group.commands()));
+        let group = draft.group.seal(self.identity.node, self.boot, sequence, answered);
+        let sent = Sent { sequence, group: group.clone(), waiters: draft.waiters, at: Some(now) };
+        state.sent.push_back(sent);
+        group
+    }
+
+    /// Hands a group over; the future says whether it was refused.
+    fn send(&self, leader: u64, address: &str, group: Bytes) -> impl Future<Output = bool> + use<> {
+        let answer = if leader == self.identity.node {
+            Some(self.lead.enqueue(group))
+        } else {
+            self.peers.metrics().recorded.forwarded_out.increment(1);
+            self.peers.post(leader, address, Request::Propose { group }).ok()
+        };
+        async move {
+            match answer {
+                Some(answer) => !matches!(answer.await, Ok(Response::Done)),
+                None => true,
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.state.lock().expect("no holder panics");
+        state.sent.is_empty() && state.full.is_empty() && state.open.group.is_empty()
+    }
+
+    /// Gives up on clients that waited too long, and doubts a leader that has been silent.
+    fn sweep(&self) {
+        let now = self.env.clock.monotonic();
+        let late = |since: Duration| now.saturating_sub(since) > self.timeout;
+        let mut state = self.state.lock().expect("no holder panics");
+        let state = &mut *state;
+        for sent in &mut state.sent {
+            // It left this node: it is sent on, and may be applied, whoever still waits for it.
+            for waiter in sent.waiters.extract_if(.., |waiter| late(waiter.since)) {
+                waiter.fail(text::UNKNOWN_OUTCOME);
+            }
+        }
+        // What was never sent is dropped whole once its oldest client gives up, so that an error here
+        // always means "not applied".
+        for draft in state.full.iter_mut().chain([&mut state.open]) {
+            if draft.waiters.first().is_some_and(|oldest| late(oldest.since)) {
+                let draft = std::mem::take(draft);
+                state.waiting_bytes = state.waiting_bytes.saturating_sub(draft.group.len());
+                for waiter in draft.waiters {
+                    waiter.fail(text::NO_LEADER);
+                }
+            }
+        }
+        state.full.retain(|draft| !draft.group.is_empty());
+        let silent = state.sent.front().and_then(|sent| sent.at).is_some_and(|at| now - at > SILENCE);
+        state.resend |= silent;
+    }
+}
+
+impl State {
+    /// Whether a group may be sealed now.
+    fn can_seal(&self) -> bool {
+        let next = self.full.front().map_or(self.open.group.len(), |full| full.group.len());
+        let waiting = !self.full.is_empty() || !self.open.group.is_empty();
+        waiting && (self.sent.is_empty() || self.sent.len() < WINDOW && next >= SECOND_GROUP_BYTES)
+    }
+
+    /// Whether a group that may be sealed need not wait for company.
+    fn is_enough(&self) -> bool {
+        !self.full.is_empty() || self.open.group.len() >= SECOND_GROUP_BYTES || self.gather.is_complete()
+    }
+}
+
+impl Sent {
+    fn answer(self, replies: &Arc<Vec<Reply>>, receivers: &Arc<Vec<i64>>) {
+        for waiter in self.waiters {
+            let (replies, receivers) = (Arc::clone(replies), Arc::clone(receivers));
+            // The connection may be gone.
+            drop(waiter.sender.send(Ok(Answers { replies, range: waiter.range, receivers })));
+        }
+    }
+}
+
+impl Waiter {
+    fn fail(self, error: ClientError) {
+        drop(self.sender.send(Err(error)));
+    }
+}

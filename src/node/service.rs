@@ -1,0 +1,100 @@
+//! What this node answers other nodes, besides consensus itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::env::BoxFuture;
+use crate::machine::entry;
+use crate::raft::wire::{Request, Response};
+use crate::raft::{Consensus, Role, Service};
+
+use super::lead::Lead;
+use super::read::Reads;
+
+/// How long a question is waited for that is handed on to the leader.
+const HANDED_ON: Duration = Duration::from_secs(60);
+
+/// A member's answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Member {
+    pub consensus: Consensus,
+    pub lead: Arc<Lead>,
+    pub reads: Arc<Reads>,
+}
+
+impl Member {
+    fn leads(&self) -> bool {
+        self.consensus.view().borrow().role == Role::Leader
+    }
+
+    /// The leader's answer, when this node is asked for something that only the leader can do.
+    async fn hand_on(&self, request: Request) -> Response {
+        let view = self.consensus.view().borrow().clone();
+        let Some((leader, member)) = view.leader_member() else {
+            return refused("there is no leader");
+        };
+        if leader == self.consensus.identity().node {
+            return refused("not the leader any more");
+        }
+        let asked = self.consensus.peers().ask(leader, &member.peer_address, request, HANDED_ON).await;
+        asked.unwrap_or_else(|error| refused(&error.to_string()))
+    }
+
+    async fn join(self, from: u64, request: Request) -> Response {
+        if !self.leads() {
+            // A member's question was handed on once already.
+            return if from == 0 { self.hand_on(request).await } else { refused("not the leader") };
+        }
+        match request {
+            Request::Join { .. } => match self.consensus.mint_node_id().await {
+                Ok(node) => Response::Joined { cluster: self.consensus.identity().cluster, node },
+                Err(error) => refused(&error.to_string()),
+            },
+            Request::Admit { node, member } => match self.consensus.admit(node, member).await {
+                Ok(()) => Response::Done,
+                Err(error) => refused(&error.to_string()),
+            },
+            _ => refused("not a question for a leader"),
+        }
+    }
+}
+
+fn refused(reason: &str) -> Response {
+    Response::Refused { reason: reason.into() }
+}
+
+fn ready(response: Response) -> BoxFuture<'static, Response> {
+    Box::pin(std::future::ready(response))
+}
+
+impl Service for Member {
+    fn answer(&self, from: u64, request: Request) -> BoxFuture<'static, Response> {
+        let identity = self.consensus.identity();
+        match request {
+            Request::Propose { group } => {
+                let own = entry::group_header(&group).is_ok_and(|header| header.node == from);
+                if !own || !self.leads() {
+                    return ready(refused("not the leader"));
+                }
+                self.consensus.peers().metrics().recorded.forwarded_in.increment(1);
+                let answer = self.lead.enqueue(group);
+                Box::pin(async move { answer.await.unwrap_or_else(|_| refused("too much is waiting")) })
+            }
+            Request::ReadIndex if self.leads() => {
+                let answer = self.reads.ask();
+                Box::pin(async move { answer.await.unwrap_or_else(|_| refused("stopping")) })
+            }
+            Request::Tick { .. } if self.leads() => {
+                self.lead.tick();
+                ready(Response::Done)
+            }
+            Request::Join { .. } | Request::Admit { .. } => Box::pin(self.clone().join(from, request)),
+            Request::Status => ready(Response::Member { cluster: identity.cluster, node: identity.node }),
+            Request::Form { cluster, node } if (cluster, node) == (identity.cluster, identity.node) => {
+                ready(Response::Done)
+            }
+            Request::Form { .. } => ready(refused("this node belongs to another cluster")),
+            _ => ready(refused("not the leader")),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! openraft's log storage over our own log.
+//!
+//! Nothing here waits for the disk but `save_vote`: openraft's core awaits each of these calls, and an
+//! append that waited would make it one sync a proposal.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{OptionalSend, alias};
+use tokio::sync::oneshot;
+
+use super::log::Wal;
+use super::types::{Entry, LogId, Put, Take, Types, Vote, entry_from_log, entry_to_log, from_log, to_log};
+
+/// What one read of the log may return, in bytes of entries; it returns at least one.
+const READ_BYTES_MAX: usize = 2 << 20;
+
+/// The log, for openraft. Cheap to clone: readers are clones.
+#[derive(Clone)]
+pub struct LogStore {
+    pub wal: Wal,
+}
+
+impl LogStore {
+    fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let entries = self.wal.read(start..end, bytes_max)?;
+        let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "an entry of the log cannot be read");
+        entries.into_iter().map(|entry| entry_from_log(entry).ok_or_else(unreadable)).collect()
+    }
+}
+
+fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last + 1,
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(range);
+        self.read(start, end, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, READ_BYTES_MAX)
+    }
+
+    /// In pieces: the default would read the whole range into memory first.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(range);
+        let pieces = Pieces { log: self.clone(), next: start, end, read: Vec::new().into_iter() };
+        futures_util::stream::unfold(pieces, |mut pieces| async move {
+            pieces.next().map(|entry| (entry, pieces))
+        })
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        self.wal.state().vote.map(|bytes| decode_vote(&bytes)).transpose()
+    }
+}
+
+struct Pieces {
+    log: LogStore,
+    next: u64,
+    end: u64,
+    read: std::vec::IntoIter<Entry>,
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<io::Result<Entry>> {
+        if let Some(entry) = self.read.next() {
+            return Some(Ok(entry));
+        }
+        if self.next >= self.end {
+            return None;
+        }
+        match self.log.read(self.next, self.end, READ_BYTES_MAX) {
+            Ok(entries) => {
+                self.next = entries.last().map_or(self.end, |last| last.log_id.index + 1);
+                self.read = entries.into_iter();
+                self.read.next().map(Ok)
+            }
+            Err(error) => {
+                self.next = self.end;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+fn encode_vote(vote: &Vote) -> Bytes {
+    let mut bytes = Vec::new();
+    bytes.put_vote(vote);
+    bytes.into()
+}
+
+fn decode_vote(bytes: &[u8]) -> io::Result<Vote> {
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the log's vote cannot be read");
+    Take(bytes).vote().ok_or_else(unreadable)
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        let state = self.wal.state();
+        Ok(LogState {
+            last_purged_log_id: state.purged.map(from_log),
+            last_log_id: state.last.or(state.purged).map(from_log),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (done, saved) = oneshot::channel();
+        // The receiver may be gone when openraft is shutting down.
+        self.wal.save_vote(encode_vote(vote), Box::new(move |result| drop(done.send(result))));
+        saved.await.map_err(|_| io::Error::other("the log's writer has stopped"))?
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        self.wal.save_committed(committed.as_ref().map(to_log));
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.wal.state().committed.map(from_log))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = alias::EntryOf<Types>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries.into_iter().map(|entry| entry_to_log(&entry)).collect();
+        self.wal.append(entries, Box::new(move |result| callback.io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        self.wal.truncate_after(last_log_id.as_ref().map(to_log));
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.wal.purge(to_log(&log_id));
+        Ok(())
+    }
+}

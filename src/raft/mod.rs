@@ -1,0 +1,385 @@
+//! Consensus. The only module that names openraft.
+//!
+//! Reading order: [`types`] (what openraft is parameterised with, and our bytes for it), [`log`] (the
+//! write-ahead log, which knows nothing of openraft), `log_store` and `state_machine` (the two storage
+//! traits), [`wire`] and `link` (what nodes say to each other), `network` and `serve` (its two ends),
+//! `snapshot`; and here [`Consensus`], which is all that the node above sees.
+//!
+//! # What only this module may know
+//!
+//! openraft answers a proposal in three ways, and the difference is the promise of this project: it was
+//! applied; it was *not appended*, so it may be sent elsewhere; or its fate is not known. See [`Fate`].
+
+mod link;
+pub mod log;
+mod log_store;
+mod network;
+mod peers;
+mod serve;
+mod snapshot;
+mod state_machine;
+mod types;
+pub mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::{ChangeMembers, Config, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft_rt::deterministic_rng::DeterministicRng;
+use tokio::sync::watch;
+
+pub use log_store::LogStore;
+pub use peers::{Identity, Peers, ask_stranger};
+pub use serve::{PeerServer, Service};
+pub use state_machine::{Listener, StateMachine};
+pub use types::Member;
+
+use crate::env::{Env, Exit, TaskHandle};
+use log::Wal;
+use types::{Body, Types};
+
+type Raft = openraft::Raft<Types, StateMachine>;
+
+/// How many log entries of ours one append request may carry; bytes are limited by the reader.
+const ENTRIES_PER_APPEND: u64 = 1_024;
+
+/// openraft's timers, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    pub heartbeat_ms: u64,
+    pub election_min_ms: u64,
+    pub election_max_ms: u64,
+}
+
+/// This node's part in consensus. Cheap to clone.
+#[derive(Clone)]
+pub struct Consensus {
+    raft: Raft,
+    peers: Peers,
+    view: watch::Receiver<View>,
+    _watching: Arc<TaskHandle>,
+}
+
+/// What this node believes about its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    pub term: u64,
+    pub role: Role,
+    /// The leader, if one is known.
+    pub leader: Option<u64>,
+    pub members: BTreeMap<u64, Member>,
+    pub voters: BTreeSet<u64>,
+    /// A membership change was begun and not finished.
+    pub joint: bool,
+}
+
+impl View {
+    /// The leader's addresses, if it is known.
+    #[must_use]
+    pub fn leader_member(&self) -> Option<(u64, &Member)> {
+        let leader = self.leader?;
+        self.members.get(&leader).map(|member| (leader, member))
+    }
+}
+
+/// What this node is in its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Learner,
+    Follower,
+    Candidate,
+    Leader,
+    Stopped,
+}
+
+impl Role {
+    /// The word INFO and logs use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The log positions of this node, and of its followers while it leads.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub last: u64,
+    pub committed: u64,
+    pub applied: u64,
+    pub purged: u64,
+    pub snapshot: u64,
+    /// The last index known to be on each member's disk; only on the leader.
+    pub matched: BTreeMap<u64, u64>,
+}
+
+/// What became of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Committed, and applied here.
+    Applied,
+    /// Never appended: it can be proposed again, here or elsewhere, without being applied twice.
+    NotProposed,
+    /// Appended, and then this node lost its leadership: it may have been, or may yet be, applied.
+    Unknown,
+}
+
+/// Why a membership change was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+impl Consensus {
+    /// Starts consensus on what the log and the machine hold.
+    ///
+    /// # Errors
+    /// When the timers contradict each other, or the log and the state do not fit together.
+    pub async fn start(
+        env: &Env,
+        timers: Timers,
+        peers: Peers,
+        wal: Wal,
+        state_machine: StateMachine,
+    ) -> Result<Self, Refused> {
+        let config = Config {
+            cluster_name: "quorate".into(),
+            heartbeat_interval: timers.heartbeat_ms,
+            heartbeat_min_interval: Some(timers.heartbeat_ms),
+            election_timeout_min: timers.election_min_ms,
+            election_timeout_max: timers.election_max_ms,
+            max_payload_entries: ENTRIES_PER_APPEND,
+            // When to snapshot and how much log to keep is the node's to decide: the default would write
+            // the whole state every 5,000 entries.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX / 2,
+            purge_batch_size: 1,
+            enable_pre_vote: Some(true),
+            quorum_loss_probe_interval: Some(2 * timers.election_max_ms),
+            // A wiped disk must be noticed, never forgiven.
+            allow_log_reversion: Some(false),
+            install_snapshot_timeout: 600_000,
+            ..Config::default()
+        };
+        let config = config.validate().map_err(|error| Refused(error.to_string()))?;
+        let network = network::Network { peers: peers.clone() };
+        let log_store = LogStore { wal };
+        let node = peers.identity().node;
+        let starting = Raft::new(node, Arc::new(config), network, log_store, state_machine);
+        let raft = seeded(env, starting).await.map_err(|error| Refused(error.to_string()))?;
+
+        let (sender, view) = watch::channel(View::default());
+        let watching = env.spawner.spawn(Box::pin(publish_view(env.clone(), raft.clone(), sender)));
+        Ok(Self { raft, peers, view, _watching: Arc::new(watching) })
+    }
+
+    fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The connections to other nodes.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.peers.identity()
+    }
+
+    /// What this node believes about its cluster, and its changes.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// Log positions, for people. Not for the hot path.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: &Option<types::LogId>| id.map_or(0, |id| id.index);
+        let replication = metrics.replication.iter().flatten();
+        Progress {
+            last: metrics.last_log_index.unwrap_or(0),
+            committed: index(&metrics.local_committed),
+            applied: index(&metrics.last_applied),
+            purged: index(&metrics.purged),
+            snapshot: index(&metrics.snapshot),
+            matched: replication.map(|(node, matched)| (*node, index(matched))).collect(),
+        }
+    }
+
+    /// Proposes an entry. The first future ends when openraft has taken it, in the order of the calls; the
+    /// second when its fate is known.
+    pub async fn propose(&self, body: Bytes) -> impl Future<Output = Fate> + Send + use<> {
+        let (responder, outcome) = ProgressResponder::complete_only();
+        let taken = self.raft.client_write_ff(Body(body), Some(responder)).await;
+        async move {
+            if taken.is_err() {
+                return Fate::NotProposed;
+            }
+            match outcome.await {
+                Ok(Ok(_)) => Fate::Applied,
+                Ok(Err(ClientWriteError::ForwardToLeader(_))) => Fate::NotProposed,
+                Ok(Err(_)) | Err(_) => Fate::Unknown,
+            }
+        }
+    }
+
+    /// Confirms with a quorum that this node leads, and returns the index up to which a linearizable read
+    /// that began before this call must see everything (ReadIndex, Raft dissertation 6.4). The answer must
+    /// never serve a read that began later, nor a second attempt of one.
+    ///
+    /// # Errors
+    /// When this node does not lead, or a quorum does not answer.
+    pub async fn read_index(&self) -> Result<u64, Refused> {
+        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        linearizer.map(|linearizer| linearizer.read_log_id().index()).map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Makes a new cluster of these members. On a node that has a log already this does nothing.
+    ///
+    /// # Errors
+    /// When this node is not one of them.
+    pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), Refused> {
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(Refused(error.to_string())),
+        }
+    }
+
+    /// A number that no node of this cluster has or ever had: the index of an entry committed for it.
+    ///
+    /// # Errors
+    /// When this node does not lead, or lost its leadership meanwhile.
+    pub async fn mint_node_id(&self) -> Result<u64, Refused> {
+        let written = self.raft.write_blank().await;
+        written.map(|written| written.log_id.index).map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Catches `node` up as a learner, then makes it a voter. Does nothing more than is still to be done, so
+    /// it can be called again after a failure.
+    ///
+    /// # Errors
+    /// When this node does not lead, or another change is under way.
+    pub async fn admit(&self, node: u64, member: Member) -> Result<(), Refused> {
+        let refused = |error: RaftError<Types, ClientWriteError<Types>>| Refused(error.to_string());
+        let (known, voter) = {
+            let view = self.view.borrow();
+            (view.members.contains_key(&node), view.voters.contains(&node))
+        };
+        if voter {
+            return Ok(());
+        }
+        if !known {
+            self.raft.add_learner(node, member, true).await.map_err(refused)?;
+        }
+        let add = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
+        self.raft.change_membership(add, false).await.map_err(refused)?;
+        Ok(())
+    }
+
+    /// Finishes a membership change that an earlier leader left half done.
+    ///
+    /// # Errors
+    /// When this node does not lead, or another change is under way.
+    pub async fn finish_change(&self) -> Result<(), Refused> {
+        let nothing = ChangeMembers::AddVoterIds(BTreeSet::new());
+        let changed = self.raft.change_membership(nothing, false).await;
+        changed.map(drop).map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Asks `to` to take over. Proposals and reads are refused from then on, and there is no way back but
+    /// an election.
+    ///
+    /// # Errors
+    /// When consensus has stopped.
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), Refused> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Makes a checkpoint and records it as the snapshot that the log may be purged up to.
+    ///
+    /// # Errors
+    /// When consensus has stopped.
+    pub async fn snapshot(&self) -> Result<(), Refused> {
+        self.raft.trigger().snapshot().await.map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Lets the log go up to `index`, as far as the snapshot and the followers allow.
+    ///
+    /// # Errors
+    /// When consensus has stopped.
+    pub async fn purge_log(&self, index: u64) -> Result<(), Refused> {
+        self.raft.trigger().purge_log(index).await.map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Ends consensus on this node.
+    pub async fn stop(&self) {
+        // The only failure is that its task had ended already.
+        drop(self.raft.shutdown().await);
+    }
+}
+
+/// Follows openraft's metrics and publishes what changed of the [`View`]. When openraft stops on an error,
+/// the process ends: its clients must go elsewhere.
+async fn publish_view(env: Env, raft: Raft, sender: watch::Sender<View>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let (view, failed) = {
+            let metrics = metrics.borrow_watched();
+            (view_of(&metrics), metrics.running_state.as_ref().err().map(ToString::to_string))
+        };
+        let stopped = view.role == Role::Stopped;
+        sender.send_if_modified(|current| {
+            let changed = *current != view;
+            *current = view;
+            changed
+        });
+        if let Some(error) = failed {
+            if stopped {
+                return;
+            }
+            tracing::error!(error, "consensus has stopped");
+            env.spawner.exit(Exit::RaftFailed);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn view_of(metrics: &RaftMetrics<Types>) -> View {
+    let membership = metrics.membership_config.membership();
+    View {
+        term: metrics.current_term,
+        role: match metrics.state {
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Leader => Role::Leader,
+            ServerState::Shutdown => Role::Stopped,
+        },
+        leader: metrics.current_leader,
+        members: membership.nodes().map(|(node, member)| (*node, member.clone())).collect(),
+        voters: membership.voter_ids().collect(),
+        joint: membership.get_joint_config().len() > 1,
+    }
+}
+
+/// Runs something in which openraft may start tasks or draw lots, from a seed of this node's.
+async fn seeded<F: Future>(env: &Env, future: F) -> F::Output {
+    DeterministicRng::<openraft::TokioRuntime>::scope(env.rng.next_u64(), future).await
+}

@@ -1,0 +1,321 @@
+//! openraft's calls to other nodes.
+//!
+//! Each [`PeerClient`] has a connection of its own for appends (openraft makes separate clients for
+//! replication, heartbeats and snapshots, so a long append never delays a heartbeat). Votes and leader
+//! transfers go over the shared control connection.
+//!
+//! Appends are pipelined: up to [`WINDOW`] requests are on their way at once, and answers come back in
+//! order. Two rules keep that safe. A stream that is dropped with answers outstanding *poisons* its
+//! connection, or the next stream would read a stale answer as its own. And every answer has a deadline: a
+//! follower that hangs without an error would otherwise hold back the purge of the log for ever.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::{Stream, StreamExt};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend, alias};
+
+use super::link::Link;
+use super::peers::Peers;
+use super::snapshot::{self, SnapshotData};
+use super::types::{LogId, Member, Types, Vote};
+use super::wire::{self, Hello, LinkKind, Request, Response};
+use crate::metrics::PeerRecorded;
+
+/// Append requests on their way to one follower.
+const WINDOW: usize = 32;
+/// How long a follower may take to answer an append; its disk is in that time.
+const APPEND_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a vote or a transfer may take.
+const CONTROL_DEADLINE: Duration = Duration::from_millis(500);
+
+type Snapshot = alias::SnapshotOf<Types, SnapshotData>;
+
+/// Makes clients.
+pub struct Network {
+    pub peers: Peers,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> PeerClient {
+        let figures = self.peers.metrics().recorded.peer(target);
+        let address = node.peer_address.clone().into();
+        PeerClient { peers: self.peers.clone(), figures, target, address, link: None }
+    }
+}
+
+/// A client of one other node.
+pub struct PeerClient {
+    peers: Peers,
+    figures: Arc<PeerRecorded>,
+    target: u64,
+    address: Arc<str>,
+    /// The append connection, while it is known to be in step.
+    link: Option<Link>,
+}
+
+impl PeerClient {
+    fn hello(&self, kind: LinkKind) -> Hello {
+        let identity = self.peers.identity();
+        Hello { kind, cluster: identity.cluster, from: identity.node, to: self.target }
+    }
+
+    async fn control(&self, request: Request) -> Result<Response, RPCError<Types>> {
+        self.peers
+            .ask(self.target, &self.address, request, CONTROL_DEADLINE)
+            .await
+            .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
+    }
+
+    async fn ask_vote(&self, pre: bool, rpc: VoteRequest<Types>) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let request =
+            Request::Vote { pre, vote: rpc.vote, last: rpc.last_log_id, transfer: rpc.leadership_transfer };
+        match self.control(request).await? {
+            Response::Vote { vote, granted, last } => Ok(VoteResponse::new(vote, last, granted)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(response: &Response) -> RPCError<Types> {
+    RPCError::Network(NetworkError::new(&AnyError::error(format!("an unexpected answer: {response:?}"))))
+}
+
+impl RaftNetworkV2<Types> for PeerClient {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let input = futures_util::stream::iter([rpc]);
+        let mut answers = self.stream_append(input, option).await?;
+        match answers.next().await {
+            Some(answer) => Ok(answer?.into()),
+            None => Err(RPCError::Network(NetworkError::new(&io::Error::from(io::ErrorKind::UnexpectedEof)))),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let link = match self.link.take() {
+                Some(link) => link,
+                None => Link::connect(self.peers.env(), &self.address, self.hello(LinkKind::Append))
+                    .await
+                    .map_err(|error| {
+                        self.figures.sent_failures.increment(1);
+                        RPCError::Unreachable(Unreachable::new(&error))
+                    })?,
+            };
+            let appending = Appending {
+                client: self,
+                link: Some(link),
+                input: Some(input),
+                sent: VecDeque::new(),
+                out: BytesMut::new(),
+            };
+            let answers = futures_util::stream::unfold(appending, |mut appending| async move {
+                appending.next().await.map(|answer| (answer, appending))
+            });
+            let answers: BoxStream<'s, _> = Box::pin(answers);
+            Ok(answers)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(false, rpc).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(true, rpc).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let sending = async {
+            let env = self.peers.env();
+            let link = Link::connect(env, &self.address, self.hello(LinkKind::Snapshot)).await?;
+            snapshot::send(&self.peers, link, vote, snapshot).await
+        };
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => {
+                    tracing::warn!(to = self.target, %error, "a snapshot was not delivered");
+                    Err(StreamingError::Unreachable(Unreachable::new(&error)))
+                }
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let request = Request::TransferLeader {
+            from: *req.from_leader(),
+            to: *req.to_node_id(),
+            last: req.last_log_id().copied(),
+        };
+        match self.control(request).await? {
+            Response::Done => Ok(Ok(())),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(Duration::from_millis(100))))
+    }
+}
+
+/// One pipelined stream of appends. Gives its connection back to the client when it ended in step.
+struct Appending<'s, S> {
+    client: &'s mut PeerClient,
+    link: Option<Link>,
+    input: Option<S>,
+    /// What was sent and not answered: the ids that tell which answer is which.
+    sent: VecDeque<Sent>,
+    out: BytesMut,
+}
+
+struct Sent {
+    at: Duration,
+    last: Option<LogId>,
+}
+
+impl<S> Drop for Appending<'_, S> {
+    fn drop(&mut self) {
+        // With nothing outstanding the connection is in step and serves the next stream. Otherwise it
+        // goes with this one.
+        if self.sent.is_empty() {
+            self.client.link = self.link.take();
+        }
+    }
+}
+
+impl<S> Appending<'_, S>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    /// The next answer; `None` when the input has ended and everything is answered.
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+        // Away while in use: whoever cancels this drops it.
+        let mut link = self.link.take()?;
+        match self.exchange(&mut link).await {
+            Ok(Some(answer)) => {
+                if answer.is_ok() {
+                    self.link = Some(link);
+                }
+                Some(Ok(answer))
+            }
+            Ok(None) => {
+                self.link = Some(link);
+                None
+            }
+            Err(error) => {
+                self.client.figures.disconnects.increment(1);
+                Some(Err(RPCError::Network(NetworkError::new(&error))))
+            }
+        }
+    }
+
+    /// Sends what comes and waits for one answer. Cancelling this drops the link with the stream.
+    async fn exchange(&mut self, link: &mut Link) -> io::Result<Option<StreamAppendResult<Types>>> {
+        let env = self.client.peers.env().clone();
+        loop {
+            if self.input.is_none() && self.sent.is_empty() {
+                return Ok(None);
+            }
+            let room = self.sent.len() < WINDOW;
+            let input = &mut self.input;
+            tokio::select! {
+                biased;
+                frame = link.receive(), if !self.sent.is_empty() => {
+                    let (wire::APPENDED, body) = frame? else {
+                        return Err(wire::Malformed("not an append answer").into());
+                    };
+                    return self.answered(wire::take_appended(&body)?).map(Some);
+                }
+                request = next_request(input), if room && input.is_some() => match request {
+                    Some(request) => {
+                        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+                        self.sent.push_back(Sent { at: env.clock.monotonic(), last });
+                        wire::put_append(&mut self.out, &request);
+                        self.client.figures.sent_bytes.increment(self.out.len() as u64);
+                        link.send(&mut self.out).await?;
+                    }
+                    None => self.input = None,
+                },
+                () = deadline(&env, self.sent.front()) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: StreamAppendResult<Types>) -> io::Result<StreamAppendResult<Types>> {
+        let Some(sent) = self.sent.pop_front() else {
+            return Err(wire::Malformed("an answer to nothing").into());
+        };
+        let elapsed = self.client.peers.env().clock.monotonic().saturating_sub(sent.at);
+        self.client.figures.round_trip_seconds.record(elapsed);
+        match answer {
+            Ok(matched) if matched > sent.last => Err(wire::Malformed("an answer beyond its question").into()),
+            Err(StreamAppendError::Conflict(_) | StreamAppendError::HigherVote(_)) | Ok(_) => Ok(answer),
+        }
+    }
+}
+
+async fn next_request<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
+    match input {
+        Some(input) => input.next().await,
+        None => None,
+    }
+}
+
+async fn deadline(env: &crate::env::Env, oldest: Option<&Sent>) {
+    match oldest {
+        Some(sent) => {
+            let left = (sent.at + APPEND_DEADLINE).saturating_sub(env.clock.monotonic());
+            env.clock.sleep(left).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+

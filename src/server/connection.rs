@@ -1,0 +1,186 @@
+//! One client's connection: bytes in, bytes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use std::sync::atomic::Ordering;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::dispatch::{Dispatcher, OUTPUT_BYTES, Sink};
+use super::outbox::Queue;
+use crate::env::{Accepted, BoxStream};
+use crate::node::Node;
+use crate::resp::{Limits, Reader, Violation, encode};
+use crate::session::Session;
+
+/// Requests taken from one piece of input at a time.
+const REQUESTS_MAX: usize = 1_024;
+/// Memory that an idle connection keeps for output.
+const OUTPUT_KEPT: usize = 64 << 10;
+
+/// Serves a client until either side ends it.
+pub async fn serve(node: Arc<Node>, accepted: Accepted) {
+    let limits = node.settings().output_limits();
+    let bytes_max = usize::try_from(limits.pubsub.hard_bytes).unwrap_or(usize::MAX);
+    let bytes_max = if bytes_max == 0 { usize::MAX } else { bytes_max };
+    let outbox = Arc::new(Queue::new(bytes_max, Arc::clone(node.metrics())));
+    let registry = Arc::clone(node.registry());
+    let now = node.env().clock.monotonic();
+    let client = registry.connect(
+        accepted.peer,
+        accepted.local,
+        Arc::clone(&outbox) as Arc<dyn crate::session::Outbox>,
+        now,
+    );
+    let authenticated = node.settings().password().is_none();
+    let session = Session::new(client, registry, Arc::clone(node.hub()), authenticated);
+    let mut connection = Connection {
+        writer: Writer { stream: accepted.stream, outbox: Arc::clone(&outbox), node: Arc::clone(&node) },
+        reader: Reader::new(),
+        out: BytesMut::new(),
+        dispatcher: Dispatcher::new(Arc::clone(&node), session, outbox),
+        node,
+    };
+    connection.run().await;
+}
+
+struct Connection {
+    node: Arc<Node>,
+    writer: Writer,
+    reader: Reader,
+    out: BytesMut,
+    dispatcher: Dispatcher,
+}
+
+impl Connection {
+    async fn run(&mut self) {
+        loop {
+            self.writer.outbox.take(&mut self.out);
+            if !self.out.is_empty() && !self.writer.flush(&mut self.out).await {
+                return;
+            }
+            if self.dispatcher.session.close || self.writer.outbox.is_closed() {
+                return;
+            }
+            if self.out.capacity() > OUTPUT_KEPT {
+                self.out = BytesMut::new();
+            }
+            let idle = self.idle_timeout();
+            tokio::select! {
+                biased;
+                () = self.writer.outbox.changed() => {}
+                read = self.writer.stream.read_buf(self.reader.buffer()) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => {
+                        let figures = &self.node.metrics().hot;
+                        figures.net_input_bytes.fetch_add(count as u64, Ordering::Relaxed);
+                        if !self.serve_input().await {
+                            return;
+                        }
+                    }
+                },
+                () = idle => return,
+            }
+        }
+    }
+
+    /// Serves all whole requests that have come. `false` ends the connection.
+    async fn serve_input(&mut self) -> bool {
+        loop {
+            let (requests, end) = self.take_requests();
+            if !requests.is_empty()
+                && !self.dispatcher.serve(requests.into_iter(), &mut self.out, &mut self.writer).await
+            {
+                return false;
+            }
+            match end {
+                _ if self.dispatcher.session.close => return true,
+                End::Input => return true,
+                End::Pause => {}
+                End::Violation(violation) => {
+                    if let Some(error) = violation.reply() {
+                        self.node.count_error(&error);
+                        encode(&error.into(), self.dispatcher.session.protocol(), &mut self.out);
+                    }
+                    // What was asked for before is still answered.
+                    self.writer.flush(&mut self.out).await;
+                    return false;
+                }
+            }
+            if self.out.len() >= OUTPUT_BYTES && !self.writer.flush(&mut self.out).await {
+                return false;
+            }
+        }
+    }
+
+    fn take_requests(&mut self) -> (Vec<Vec<Bytes>>, End) {
+        let limits = self.limits();
+        let mut requests = Vec::new();
+        while requests.len() < REQUESTS_MAX {
+            match self.reader.next(&limits) {
+                Ok(Some(argv)) => requests.push(argv),
+                Ok(None) => return (requests, End::Input),
+                Err(violation) => return (requests, End::Violation(violation)),
+            }
+            if !self.dispatcher.session.is_authenticated() {
+                // How large the next may be depends on this one.
+                break;
+            }
+        }
+        (requests, End::Pause)
+    }
+
+    fn limits(&self) -> Limits {
+        let settings = self.node.settings();
+        if self.dispatcher.session.is_authenticated() || settings.password().is_none() {
+            let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+            Limits::authenticated(size(settings.argument_bytes_max()), size(settings.query_bytes_max()))
+        } else {
+            Limits::UNAUTHENTICATED
+        }
+    }
+
+    /// Ends when the client has been idle too long; never, for subscribers and where there is no limit.
+    fn idle_timeout(&self) -> impl Future<Output = ()> + Send + use<> {
+        let limit = self.node.settings().idle_timeout();
+        let limit = limit.filter(|_| self.dispatcher.session.subscriptions() == 0);
+        let sleep = limit.map(|limit: Duration| self.node.env().clock.sleep(limit));
+        async move {
+            match sleep {
+                Some(sleep) => sleep.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Why no more requests were taken.
+enum End {
+    /// All that came was taken.
+    Input,
+    /// There may be more.
+    Pause,
+    Violation(Violation),
+}
+
+/// The writing side; gives up when the connection is closed from outside.
+struct Writer {
+    stream: BoxStream,
+    outbox: Arc<Queue>,
+    node: Arc<Node>,
+}
+
+impl Sink for Writer {
+    async fn flush(&mut self, out: &mut BytesMut) -> bool {
+        let written = tokio::select! {
+            biased;
+            written = self.stream.write_all(out) => written.is_ok(),
+            () = self.outbox.closed() => false,
+        };
+        let figures = &self.node.metrics().hot;
+        figures.net_output_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        out.clear();
+        written
+    }
+}

@@ -1,0 +1,483 @@
+//! From requests to replies: which lane a command takes, and how a pipeline stays in order.
+//!
+//! The requests of a pipeline are taken in *runs*. Writes that stand together are proposed together; reads
+//! that stand together share one read barrier; everything else runs by itself, between them. So a pipeline of
+//! a hundred SETs is one round of consensus, and a reply never overtakes the one before it.
+//!
+//! A read that came in one piece with writes before it needs no barrier of its own: its writes were committed
+//! after it had arrived, so everything acknowledged before it began stands before them in the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::outbox::Queue;
+use crate::commands::{self, Answer, Args, Command, Flags, Lane, Resolved, gate};
+use crate::env::Exit;
+use crate::error::{ClientError, Failure, Result, text};
+use crate::machine::entry::{Call, Guard, Proposed};
+use crate::metrics::Outcome;
+use crate::node::{Barrier, Contributor, Node};
+use crate::resp::{Reply, encode};
+use crate::session::{Request, Session, Transaction};
+use crate::store::View;
+use crate::types::keyspace;
+
+/// Once so much is waiting to be written, it is written before more is made.
+pub const OUTPUT_BYTES: usize = 1 << 20;
+
+/// Serves one connection's requests.
+pub struct Dispatcher {
+    node: Arc<Node>,
+    pub session: Session,
+    outbox: Arc<Queue>,
+    /// This connection, to those who gather writes, and reads.
+    writes: Contributor,
+    reads: Contributor,
+    run: Run,
+    /// What this piece's own writes, once answered, allow its later reads to rely on.
+    fresh: Option<Barrier>,
+    began: Duration,
+}
+
+/// Requests that are served together.
+#[derive(Default)]
+enum Run {
+    #[default]
+    Nothing,
+    Writes(Vec<Item>),
+    Reads(Vec<Item>),
+}
+
+struct Item {
+    resolved: Resolved,
+    argv: Vec<Bytes>,
+    db: u8,
+}
+
+impl Item {
+    fn args(&self) -> Args<'_> {
+        Args::new(&self.argv, self.resolved.skip, self.db)
+    }
+}
+
+/// Where a finished piece of output goes before more is made.
+pub trait Sink {
+    /// Writes all of `out` and empties it. `false` when the connection is gone.
+    async fn flush(&mut self, out: &mut BytesMut) -> bool;
+}
+
+impl Dispatcher {
+    #[must_use]
+    pub fn new(node: Arc<Node>, session: Session, outbox: Arc<Queue>) -> Self {
+        Self {
+            node,
+            session,
+            outbox,
+            writes: Contributor::default(),
+            reads: Contributor::default(),
+            run: Run::Nothing,
+            fresh: None,
+            began: Duration::ZERO,
+        }
+    }
+
+    /// Serves requests that came in one piece; the replies are in `out`, or were flushed. `false` when
+    /// the connection is gone.
+    pub async fn serve(
+        &mut self,
+        requests: impl Iterator<Item = Vec<Bytes>>,
+        out: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) -> bool {
+        self.fresh = None;
+        self.began = self.node.env().clock.monotonic();
+        for argv in requests {
+            if !self.request(argv, out, sink).await {
+                return false;
+            }
+            if self.session.close {
+                return true;
+            }
+        }
+        self.finish_run(out, sink).await
+    }
+
+    async fn request(&mut self, argv: Vec<Bytes>, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
+        let bytes = argv.iter().map(Bytes::len).sum();
+        let admitted = self.admit(&argv, bytes);
+        let resolved = match admitted {
+            Ok(resolved) => resolved,
+            Err((command, error)) => {
+                if !self.finish_run(out, sink).await {
+                    return false;
+                }
+                if let Some(command) = command {
+                    self.record(command, Duration::ZERO, Outcome::Rejected);
+                }
+                let reply = gate::reject(&mut self.session, &argv, error);
+                self.reply(&reply, &[], out);
+                return true;
+            }
+        };
+        let item = Item { resolved, argv, db: self.session.db() };
+        if gate::queues(resolved.command, &self.session) {
+            if !self.finish_run(out, sink).await {
+                return false;
+            }
+            let reply = self.session.queue(item.argv);
+            self.reply(&reply, &[], out);
+            return true;
+        }
+        match (resolved.command.lane, &mut self.run) {
+            (Lane::Write(_), Run::Writes(items)) | (Lane::Read(_), Run::Reads(items)) => items.push(item),
+            (Lane::Write(_), _) => {
+                let going = self.finish_run(out, sink).await;
+                self.run = Run::Writes(vec![item]);
+                return going;
+            }
+            (Lane::Read(_), _) => {
+                let going = self.finish_run(out, sink).await;
+                self.run = Run::Reads(vec![item]);
+                return going;
+            }
+            (Lane::Session(_) | Lane::Node(_), _) => {
+                if !self.finish_run(out, sink).await {
+                    return false;
+                }
+                let reply = self.run_here(&item).await;
+                self.finish(item.resolved.command, &reply, &[], out);
+            }
+        }
+        true
+    }
+
+    /// What a request is, if it may run now.
+    fn admit(
+        &mut self,
+        argv: &[Bytes],
+        bytes: usize,
+    ) -> std::result::Result<Resolved, (Option<&'static Command>, ClientError)> {
+        let resolved = commands::resolve(argv).map_err(|error| (commands::find(&argv[0]), error))?;
+        let command = resolved.command;
+        self.session.begin(self.began, command.spec.name, bytes);
+        let password = self.node.settings().password().is_some();
+        if let Some(error) = gate::refuse(command, &self.session, password) {
+            return Err((Some(command), error));
+        }
+        if command.spec.flags.has(Flags::DENYOOM)
+            && let Some(error) = self.node.refuses_growth()
+        {
+            return Err((Some(command), error));
+        }
+        Ok(resolved)
+    }
+
+    /// Serves what stands together so far.
+    async fn finish_run(&mut self, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
+        match std::mem::take(&mut self.run) {
+            Run::Nothing => {}
+            Run::Writes(items) => self.write(&items, out).await,
+            Run::Reads(items) => return self.read(&items, out, sink).await,
+        }
+        out.len() < OUTPUT_BYTES || sink.flush(out).await
+    }
+
+    async fn write(&mut self, items: &[Item], out: &mut BytesMut) {
+        // What cannot be parsed is answered here, and the others go without it.
+        let checks = items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
+        let valid = || items.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(item, _)| item);
+        let answers = if valid().next().is_some() {
+            let submitted = self.node.submit(&self.writes, |group| {
+                for item in valid() {
+                    group.push_plain(item.db, &item.argv);
+                }
+            });
+            match submitted {
+                Ok(receiver) => Some(receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))),
+                Err(error) => Some(Err(error)),
+            }
+        } else {
+            None
+        };
+        if matches!(answers, Some(Ok(_))) {
+            self.fresh = Some(self.node.own_writes_barrier());
+        }
+        let mut next = 0;
+        for (item, check) in items.iter().zip(checks) {
+            let command = item.resolved.command;
+            match (check, &answers) {
+                (Err(failure), _) => {
+                    let reply = self.failed(failure);
+                    self.finish(command, &reply, &[], out);
+                }
+                (Ok(()), Some(Ok(answers))) => {
+                    self.finish(command, &answers.replies()[next], answers.receivers(), out);
+                    next += 1;
+                }
+                (Ok(()), Some(Err(error))) => self.finish(command, &error.clone().into(), &[], out),
+                (Ok(()), None) => unreachable!("a valid command was submitted"),
+            }
+        }
+    }
+
+    async fn read(&mut self, items: &[Item], out: &mut BytesMut, sink: &mut impl Sink) -> bool {
+        let barrier = match self.fresh {
+            Some(barrier) => Ok(barrier),
+            None => self.node.barrier(&self.reads).await,
+        };
+        match barrier {
+            Ok(barrier) => {
+                let mut rest = items;
+                while !rest.is_empty() {
+                    let node = Arc::clone(&self.node);
+                    let replies = node.read(barrier, |view| self.read_some(rest, view)).await;
+                    let (served, left) = rest.split_at(replies.len());
+                    for (item, reply) in served.iter().zip(&replies) {
+                        self.finish(item.resolved.command, reply, &[], out);
+                    }
+                    rest = left;
+                    if out.len() >= OUTPUT_BYTES && !sink.flush(out).await {
+                        return false;
+                    }
+                }
+            }
+            Err(error) => {
+                for item in items {
+                    self.finish(item.resolved.command, &error.clone().into(), &[], out);
+                }
+            }
+        }
+        true
+    }
+
+    /// Replies to the first of `items`, and to as many more as are not too large together.
+    fn read_some(&self, items: &[Item], view: &View) -> Vec<Reply> {
+        let mut replies = Vec::with_capacity(items.len().min(128));
+        let mut bytes = 0;
+        for item in items {
+            let reply = self.read_one(&item.resolved, &mut item.args(), view);
+            bytes += size(&reply);
+            replies.push(reply);
+            if bytes >= OUTPUT_BYTES {
+                break;
+            }
+        }
+        replies
+    }
+
+    fn read_one(&self, resolved: &Resolved, args: &mut Args, view: &View) -> Reply {
+        let Lane::Read(execute) = resolved.command.lane else {
+            unreachable!("only reads are collected for reading");
+        };
+        execute(args, view).unwrap_or_else(|failure| self.failed(failure))
+    }
+
+    /// A command about this connection or this node.
+    async fn run_here(&mut self, item: &Item) -> Reply {
+        match item.resolved.command.lane {
+            Lane::Session(execute) => {
+                let reply = execute(&mut item.args(), &mut self.session);
+                match self.session.request.take() {
+                    Some(Request::Watch(keys)) => self.watch(&keys).await,
+                    Some(Request::Exec) => self.exec().await,
+                    None => reply.unwrap_or_else(|failure| self.failed(failure)),
+                }
+            }
+            Lane::Node(execute) => {
+                let answer = execute(&mut item.args(), &mut self.session, &*self.node);
+                self.await_answer(answer).await
+            }
+            Lane::Write(_) | Lane::Read(_) => unreachable!("these have lanes of their own"),
+        }
+    }
+
+    async fn await_answer(&self, answer: Result<Answer>) -> Reply {
+        match answer {
+            Ok(Answer::Now(reply)) => reply,
+            Ok(Answer::After(pause, reply)) => {
+                self.node.env().clock.sleep(pause).await;
+                reply
+            }
+            Ok(Answer::Replicas { wanted, timeout }) => {
+                Reply::Int(self.node.replicas(&self.reads, wanted, timeout).await)
+            }
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    /// WATCH: remembers the keys' revisions, as they are behind a barrier.
+    async fn watch(&mut self, keys: &[Bytes]) -> Reply {
+        let db = self.session.db();
+        let barrier = match self.node.barrier(&self.reads).await {
+            Ok(barrier) => barrier,
+            Err(error) => return error.into(),
+        };
+        let revisions = self.node.read(barrier, |view| {
+            keys.iter().map(|key| keyspace::modified(view, db, key)).collect::<std::result::Result<Vec<_>, _>>()
+        });
+        match revisions.await {
+            Ok(revisions) => {
+                for (key, revision) in keys.iter().zip(revisions) {
+                    self.session.watch(key, revision);
+                }
+                Reply::Ok
+            }
+            Err(error) => self.failed(error.into()),
+        }
+    }
+
+    /// EXEC: what touches the state runs as one, through the log or, if it only reads, behind a barrier.
+    /// What is about this connection or node runs here, once that has succeeded; nothing of it touches the
+    /// state, so its place among the others does not show.
+    async fn exec(&mut self) -> Reply {
+        let Transaction { commands, watched } = self.session.take_transaction();
+        let guards = watched
+            .into_iter()
+            .map(|watch| Guard { db: watch.db, key: watch.key, revision: watch.revision })
+            .collect::<Vec<_>>();
+        let mut items = Vec::with_capacity(commands.len());
+        for queued in commands {
+            match commands::resolve(&queued.argv) {
+                Ok(resolved) => items.push(Item { resolved, argv: queued.argv, db: queued.db }),
+                Err(error) => return error.into(),
+            }
+        }
+        let lane = |item: &Item| item.resolved.command.lane;
+        let calls = items
+            .iter()
+            .filter(|item| matches!(lane(item), Lane::Write(_) | Lane::Read(_)))
+            .map(|item| Call { db: item.db, argv: item.argv.clone() })
+            .collect::<Vec<_>>();
+        let replies = if items.iter().any(|item| matches!(lane(item), Lane::Write(_))) {
+            self.exec_logged(Proposed::Transaction { guards, calls }).await
+        } else {
+            self.exec_reading(&guards, &items).await
+        };
+        let logged = match replies {
+            Ok(Reply::Array(replies)) => replies,
+            Ok(other) => return other,
+            Err(error) => return error.into(),
+        };
+        let mut logged = logged.into_iter();
+        let mut replies = Vec::with_capacity(items.len());
+        for item in &items {
+            replies.push(match lane(item) {
+                Lane::Write(_) | Lane::Read(_) => logged.next().unwrap_or(Reply::Nil),
+                Lane::Session(execute) => {
+                    execute(&mut item.args(), &mut self.session).unwrap_or_else(|failure| self.failed(failure))
+                }
+                Lane::Node(execute) => {
+                    match execute(&mut item.args(), &mut self.session, &*self.node) {
+                        Ok(Answer::Now(reply) | Answer::After(_, reply)) => reply,
+                        // In a transaction nothing waits.
+                        Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
+                        Err(failure) => self.failed(failure),
+                    }
+                }
+            });
+        }
+        Reply::Array(replies)
+    }
+
+    async fn exec_logged(&mut self, transaction: Proposed) -> std::result::Result<Reply, ClientError> {
+        let receiver = self.node.submit(&self.writes, |group| group.push(&transaction))?;
+        let answers = receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))?;
+        self.fresh = Some(self.node.own_writes_barrier());
+        let reply = answers.replies().first().cloned().unwrap_or(Reply::Nil);
+        Ok(with_receivers(reply, answers.receivers()))
+    }
+
+    async fn exec_reading(
+        &mut self,
+        guards: &[Guard],
+        items: &[Item],
+    ) -> std::result::Result<Reply, ClientError> {
+        let barrier = self.node.barrier(&self.reads).await?;
+        let node = Arc::clone(&self.node);
+        let reply = node.read(barrier, |view| {
+            for guard in guards {
+                match keyspace::modified(view, guard.db, &guard.key) {
+                    Ok(revision) if revision == guard.revision => {}
+                    Ok(_) => return Reply::NilArray,
+                    Err(error) => return self.failed(error.into()),
+                }
+            }
+            let reads = items.iter().filter(|item| matches!(item.resolved.command.lane, Lane::Read(_)));
+            Reply::Array(reads.map(|item| self.read_one(&item.resolved, &mut item.args(), view)).collect())
+        });
+        Ok(reply.await)
+    }
+
+    /// What a failed command answers. A failed store answers nothing: the node stops.
+    fn failed(&self, failure: Failure) -> Reply {
+        match failure {
+            Failure::Client(error) => error.into(),
+            Failure::Store(error) => {
+                tracing::error!(%error, "the state cannot be read");
+                self.node.env().spawner.exit(Exit::StoreFailed)
+            }
+        }
+    }
+
+    /// A command has run: its figures, and its reply.
+    fn finish(&mut self, command: &'static Command, reply: &Reply, receivers: &[i64], out: &mut BytesMut) {
+        let took = self.node.env().clock.monotonic().saturating_sub(self.began);
+        let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
+        self.record(command, took, outcome);
+        self.reply(reply, receivers, out);
+    }
+
+    fn record(&self, command: &'static Command, took: Duration, outcome: Outcome) {
+        self.node.metrics().commands.record(command.index, took, outcome);
+    }
+
+    /// Encodes a reply, behind what has been pushed to this connection meanwhile (see
+    /// [`Outbox`](crate::session::Outbox)).
+    fn reply(&mut self, reply: &Reply, receivers: &[i64], out: &mut BytesMut) {
+        if let Reply::Error(error) = reply {
+            self.node.count_error(error);
+        }
+        let first = self.session.take_subscribed();
+        if !first {
+            self.outbox.take(out);
+        }
+        if self.session.wants(reply) {
+            match reply {
+                Reply::Receivers(place) => {
+                    encode(&Reply::Int(reached(receivers, *place)), self.session.protocol(), out);
+                }
+                reply => encode(reply, self.session.protocol(), out),
+            }
+        }
+        if first {
+            self.outbox.take(out);
+        }
+    }
+}
+
+fn reached(receivers: &[i64], place: u32) -> i64 {
+    receivers.get(place as usize).copied().unwrap_or(0)
+}
+
+/// A transaction's reply, with the messages it published counted.
+fn with_receivers(reply: Reply, receivers: &[i64]) -> Reply {
+    match reply {
+        Reply::Receivers(place) => Reply::Int(reached(receivers, place)),
+        Reply::Array(replies) => {
+            Reply::Array(replies.into_iter().map(|reply| with_receivers(reply, receivers)).collect())
+        }
+        other => other,
+    }
+}
+
+/// About how large a reply is.
+fn size(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len() + 16,
+        Reply::Array(replies) | Reply::Set(replies) => replies.iter().map(size).sum(),
+        Reply::Map(pairs) => pairs.iter().map(|(key, value)| size(key) + size(value)).sum(),
+        _ => 16,
+    }
+}

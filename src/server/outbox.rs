@@ -1,0 +1,106 @@
+//! What waits to be sent to a client that did not ask for it: messages, invalidations.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use crate::metrics::Metrics;
+use crate::session::Outbox;
+
+/// A connection's queue. Others push, the connection's task takes.
+pub struct Queue {
+    frames: Mutex<Frames>,
+    /// So that the way of every reply costs no lock while there is nothing.
+    waiting: AtomicUsize,
+    closed: AtomicBool,
+    /// Rung when something was pushed, or the queue was closed.
+    changed: Notify,
+    bytes_max: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Frames {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// An empty queue that closes its connection when it would hold more than `bytes_max`.
+    #[must_use]
+    pub fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            frames: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            changed: Notify::new(),
+            bytes_max,
+            metrics,
+        }
+    }
+
+    /// Appends all that waits to `out`.
+    pub fn take(&self, out: &mut BytesMut) {
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut frames = self.frames.lock().expect("no holder panics");
+        for frame in frames.queue.drain(..) {
+            out.extend_from_slice(&frame);
+        }
+        frames.bytes = 0;
+        self.waiting.store(0, Ordering::Release);
+    }
+
+    /// Whether the connection is to end now.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until something was pushed or the queue was closed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits until the queue is closed.
+    pub async fn closed(&self) {
+        while !self.is_closed() {
+            self.changed.notified().await;
+        }
+    }
+}
+
+impl Outbox for Queue {
+    fn push(&self, frame: Bytes) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        let mut frames = self.frames.lock().expect("no holder panics");
+        if frames.bytes + frame.len() > self.bytes_max {
+            drop(frames);
+            self.metrics.recorded.pubsub_dropped_clients.increment(1);
+            self.close();
+            return false;
+        }
+        frames.bytes += frame.len();
+        frames.queue.push_back(frame);
+        self.waiting.store(frames.queue.len(), Ordering::Release);
+        drop(frames);
+        self.changed.notify_one();
+        true
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    fn queued(&self) -> (usize, usize) {
+        let frames = self.frames.lock().expect("no holder panics");
+        (frames.queue.len(), frames.bytes)
+    }
+}

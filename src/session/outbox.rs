@@ -1,0 +1,22 @@
+//! How a connection is sent what it did not ask for.
+
+use bytes::Bytes;
+
+/// The sending end of a connection. The server implements it: it queues and wakes the connection's
+/// task, which alone writes to the socket.
+///
+/// # Order
+///
+/// The task moves the queue into its output *before* it appends a command's reply, so that a
+/// publisher who also subscribes hears its message before the count, and nothing follows the
+/// confirmation of an UNSUBSCRIBE. The exception is a command that subscribes (see
+/// [`Session::take_subscribed`](super::Session::take_subscribed)): its confirmation goes first.
+pub trait Outbox: Send + Sync {
+    /// Queues a frame, without blocking. Says whether it was taken: a connection whose queue is over
+    /// its limit is closed instead.
+    fn push(&self, frame: Bytes) -> bool;
+    /// Ends the connection, without waiting for what is queued.
+    fn close(&self);
+    /// What is queued: frames and bytes.
+    fn queued(&self) -> (usize, usize);
+}

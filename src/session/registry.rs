@@ -1,0 +1,285 @@
+//! All connections of this node, as other connections see them.
+//!
+//! A connection's state is its own and needs no lock. What CLIENT LIST shows and CLIENT KILL reaches
+//! is a copy of the few facts others may ask for, behind a small lock that is never held across
+//! anything. [`Session`](super::Session) alone keeps the copy.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Outbox;
+use crate::pubsub::Subscriber;
+use crate::resp::Protocol;
+
+/// The connections of this node, by id.
+#[derive(Default)]
+pub struct Registry {
+    last_id: AtomicU64,
+    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
+}
+
+/// A connection's shared face.
+pub struct Client {
+    id: u64,
+    address: String,
+    local: String,
+    connected: Duration,
+    outbox: Arc<dyn Outbox>,
+    face: Mutex<Face>,
+}
+
+/// What others may know of a connection.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// CLIENT SETNAME's, or empty.
+    pub name: Bytes,
+    /// CLIENT SETINFO's, or empty.
+    pub library_name: Bytes,
+    /// CLIENT SETINFO's, or empty.
+    pub library_version: Bytes,
+    pub(super) db: u8,
+    pub(super) protocol: Protocol,
+    pub(super) channels: usize,
+    pub(super) patterns: usize,
+    /// In MULTI: how many commands are queued, and their length.
+    pub(super) queued: Option<(usize, usize)>,
+    /// CLIENT NO-EVICT. Kept and shown: no client is evicted here.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH. Kept and shown: reads do not touch keys here.
+    pub no_touch: bool,
+    /// Waits in a blocking command.
+    pub blocked: bool,
+    /// Is about to be closed.
+    pub closing: bool,
+    /// When the last command began.
+    pub(super) active: Duration,
+    /// The last command's name, upper case; empty before the first.
+    pub(super) command: &'static str,
+    /// That command's length on the wire.
+    pub(super) query_bytes: usize,
+}
+
+/// Which connections CLIENT LIST and CLIENT KILL mean: those that match all that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub ids: Option<Vec<u64>>,
+    /// The client's `ip:port`.
+    pub address: Option<Bytes>,
+    /// Our `ip:port`.
+    pub local: Option<Bytes>,
+    pub kind: Option<Kind>,
+    /// An id to leave out.
+    pub except: Option<u64>,
+}
+
+/// Redis' client types. Nobody replicates through this port, so two of them have no members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Normal,
+    Master,
+    Replica,
+    Pubsub,
+}
+
+impl Registry {
+    /// A new connection from `address` to `local` (both `ip:port`), at `now`.
+    pub fn connect(
+        &self,
+        address: String,
+        local: String,
+        outbox: Arc<dyn Outbox>,
+        now: Duration,
+    ) -> Arc<Client> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let face = Face {
+            name: Bytes::new(),
+            library_name: Bytes::new(),
+            library_version: Bytes::new(),
+            db: 0,
+            protocol: Protocol::Resp2,
+            channels: 0,
+            patterns: 0,
+            queued: None,
+            no_evict: false,
+            no_touch: false,
+            blocked: false,
+            closing: false,
+            active: now,
+            command: "",
+            query_bytes: 0,
+        };
+        let client = Arc::new(Client { id, address, local, connected: now, outbox, face: Mutex::new(face) });
+        self.lock().insert(id, Arc::clone(&client));
+        client
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn disconnect(&self, id: u64) {
+        self.lock().remove(&id);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those that match, by id.
+    #[must_use]
+    pub fn find(&self, filter: &Filter) -> Vec<Arc<Client>> {
+        let clients = self.lock();
+        match &filter.ids {
+            Some(ids) => ids
+                .iter()
+                .filter_map(|id| clients.get(id))
+                .filter(|client| filter.fits(client))
+                .cloned()
+                .collect(),
+            None => clients.values().filter(|client| filter.fits(client)).cloned().collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
+        self.clients.lock().expect("nothing panics while it holds the table of clients")
+    }
+}
+
+impl Filter {
+    fn fits(&self, client: &Client) -> bool {
+        self.address.as_ref().is_none_or(|address| address == client.address.as_bytes())
+            && self.local.as_ref().is_none_or(|local| local == client.local.as_bytes())
+            && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.except != Some(client.id)
+    }
+}
+
+impl Client {
+    /// The address it came from, `ip:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The address it came to, `ip:port`.
+    #[must_use]
+    pub fn local_address(&self) -> &str {
+        &self.local
+    }
+
+    /// Its sending end.
+    #[must_use]
+    pub fn outbox(&self) -> &dyn Outbox {
+        &*self.outbox
+    }
+
+    /// Ends the connection from outside.
+    pub fn kill(&self) {
+        self.update(|face| face.closing = true);
+        self.outbox.close();
+    }
+
+    /// A copy of what others may know.
+    #[must_use]
+    pub fn face(&self) -> Face {
+        self.lock().clone()
+    }
+
+    /// Changes what others may know.
+    pub fn update(&self, change: impl FnOnce(&mut Face)) {
+        change(&mut self.lock());
+    }
+
+    /// Its line of CLIENT LIST at `now`, without the line end.
+    ///
+    /// Redis 7.0's fields in their order, and 7.2's `lib-name` and `lib-ver` behind them. There is no
+    /// file descriptor to show (`fd=-1`), and the buffers (`qbuf-free`, `rbs`, `rbp`) are not preallocated
+    /// here.
+    #[must_use]
+    pub fn line(&self, now: Duration) -> String {
+        let face = self.face();
+        let (frames, frame_bytes) = self.outbox.queued();
+        let (queued, queued_bytes) = face.queued.map_or((-1, 0), |(count, bytes)| (count as i64, bytes));
+        let total = size_of::<Self>() + face.query_bytes + queued_bytes + frame_bytes;
+        let mut line = String::with_capacity(320);
+        let written = write!(
+            line,
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub=0 \
+             multi={queued} qbuf={} qbuf-free=0 argv-mem={} multi-mem={queued_bytes} rbs=0 rbp=0 obl=0 \
+             oll={frames} omem={frame_bytes} tot-mem={total} events=r cmd={} user=default redir=-1 \
+             resp={} lib-name={} lib-ver={}",
+            self.id,
+            self.address,
+            self.local,
+            String::from_utf8_lossy(&face.name),
+            now.saturating_sub(self.connected).as_secs(),
+            now.saturating_sub(face.active).as_secs(),
+            face.flags(),
+            face.db,
+            face.channels,
+            face.patterns,
+            face.query_bytes,
+            face.query_bytes,
+            if face.command.is_empty() { "NULL".to_owned() } else { face.command.to_ascii_lowercase() },
+            match face.protocol {
+                Protocol::Resp2 => 2,
+                Protocol::Resp3 => 3,
+            },
+            String::from_utf8_lossy(&face.library_name),
+            String::from_utf8_lossy(&face.library_version),
+        );
+        written.expect("writing to a String does not fail");
+        line
+    }
+
+    fn kind(&self) -> Kind {
+        let face = self.lock();
+        if face.channels + face.patterns > 0 { Kind::Pubsub } else { Kind::Normal }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Face> {
+        self.face.lock().expect("nothing panics while it holds a client's face")
+    }
+}
+
+impl Subscriber for Client {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.lock().protocol
+    }
+
+    fn push(&self, frame: Bytes) -> bool {
+        self.outbox.push(frame)
+    }
+}
+
+impl Face {
+    /// CLIENT LIST's flags.
+    fn flags(&self) -> String {
+        let flags: String = [
+            (self.channels + self.patterns > 0, 'P'),
+            (self.queued.is_some(), 'x'),
+            (self.blocked, 'b'),
+            (self.closing, 'A'),
+            (self.no_evict, 'e'),
+            (self.no_touch, 'T'),
+        ]
+        .into_iter()
+        .filter_map(|(set, flag)| set.then_some(flag))
+        .collect();
+        if flags.is_empty() { "N".to_owned() } else { flags }
+    }
+}

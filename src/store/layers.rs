@@ -1,0 +1,84 @@
+//! A buffer: the changes since some checkpoint, in memory.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::key::Key;
+
+/// What a change costs beside its bytes: the slot, the place in the order, and what both keep free.
+const CHANGE_BYTES: u64 = 160;
+
+/// The bounds of everything.
+pub(super) const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
+
+/// A change: what is now stored, or `None` when it was deleted.
+pub(super) type Change = Option<Bytes>;
+
+/// The last change to each key that was changed.
+///
+/// The hash map answers the hot path, gets and overwrites, in one memory access, and most often says
+/// that a key is not here at all. The ordered set beside it is touched only when a key is changed for
+/// the first time, and makes scans and sorted checkpoints possible. The order of the hash map decides
+/// nothing: only the state's hash, which is a sum, ever iterates over it.
+#[derive(Default)]
+pub(super) struct Layer {
+    changes: HashMap<Key, Change>,
+    order: BTreeSet<Key>,
+    bytes: u64,
+}
+
+impl Layer {
+    /// An empty buffer with room for as many changes as `last` has, which spares it the growing.
+    pub fn after(last: &Self) -> Self {
+        Self { changes: HashMap::with_capacity(last.changes.len()), ..Self::default() }
+    }
+
+    /// The change to `key`, if there is one.
+    pub fn get(&self, key: &Key) -> Option<&Change> {
+        self.changes.get(key)
+    }
+
+    /// Changes `key`.
+    pub fn set(&mut self, key: Key, change: Change) {
+        let size = bytes_of(&change);
+        match self.changes.entry(key) {
+            Entry::Occupied(mut entry) => {
+                let old = entry.insert(change);
+                self.bytes = self.bytes - bytes_of(&old) + size;
+            }
+            Entry::Vacant(entry) => {
+                self.bytes += CHANGE_BYTES + entry.key().as_bytes().len() as u64 + size;
+                self.order.insert(entry.key().clone());
+                entry.insert(change);
+            }
+        }
+    }
+
+    /// The changes to keys within the bounds, in order. The bounds must not cross.
+    pub fn range<'a>(
+        &'a self,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        self.order.range::<[u8], _>(bounds).map(|key| {
+            let change = self.changes.get(key).expect("a key in the order has a change");
+            (key.as_bytes(), change.as_deref())
+        })
+    }
+
+    /// Every change, in no order.
+    pub fn unordered(&self) -> impl Iterator<Item = (&Key, &Change)> {
+        self.changes.iter()
+    }
+
+    /// How much memory the changes take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn bytes_of(change: &Change) -> u64 {
+    change.as_ref().map_or(0, |bytes| bytes.len() as u64)
+}

@@ -1,0 +1,283 @@
+//! Reading the state: buffers and database as one.
+
+use std::cell::{Cell, OnceCell};
+use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::ops::{Bound, ControlFlow, Deref};
+use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::engine::{Bounds, Reader};
+use super::key::{self, Key, ORDERED_BYTES};
+use super::{Head, Local, State, Table, lock};
+use crate::error::StoreError;
+
+/// The state at one moment, and the time of the cluster's clock at which it is read.
+pub struct View<'a> {
+    state: Guard<'a>,
+    /// Opened by the first read that the buffers cannot answer.
+    reader: OnceCell<Box<dyn Reader>>,
+    now_ms: u64,
+    late: Cell<bool>,
+    local: Option<&'a Local>,
+}
+
+/// The lock under which the state is read. A [`super::Txn`] reads under the lock it writes under.
+enum Guard<'a> {
+    Shared(RwLockReadGuard<'a, State>),
+    Exclusive(RwLockWriteGuard<'a, State>),
+}
+
+/// What a scan calls with each key and its value, until it says stop.
+pub type Visit<'f> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'f;
+
+impl<'a> View<'a> {
+    pub(super) fn shared(state: RwLockReadGuard<'a, State>, now_ms: u64, local: &'a Local) -> Self {
+        Self::new(Guard::Shared(state), now_ms, Some(local))
+    }
+
+    pub(super) fn exclusive(state: RwLockWriteGuard<'a, State>, now_ms: u64) -> Self {
+        Self::new(Guard::Exclusive(state), now_ms, None)
+    }
+
+    fn new(state: Guard<'a>, now_ms: u64, local: Option<&'a Local>) -> Self {
+        let now_ms = now_ms.max(state.head.clock_ms);
+        Self { state, reader: OnceCell::new(), now_ms, late: Cell::new(false), local }
+    }
+
+    /// The cluster's clock, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The numbers that describe the state as a whole.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.state.head
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// The database failed, or its value does not match its checksum.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let stored = Key::new(table, key);
+        let packed = match self.state.buffered(&stored) {
+            Some(change) => change.clone(),
+            None => self.reader()?.get(stored.as_bytes())?,
+        };
+        packed.map(|packed| key::value_of(&stored, key, packed)).transpose()
+    }
+
+    /// Calls `visit` with the keys of `table` from `from` on, in order, and their values, until `end`,
+    /// which is not among them, or the table's end.
+    ///
+    /// Keys of more than 509 bytes have the place that their hash gives them among the keys that agree
+    /// with them in the first 494 bytes; a bound of that length means its place in this order.
+    ///
+    /// # Errors
+    /// The database failed, or a value does not match its checksum.
+    pub fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_between(Bound::Included(&Key::new(table, from)), table, end, visit)
+    }
+
+    /// Like [`View::scan`], from the key that follows `after`: how a scan goes on where it stopped.
+    ///
+    /// # Errors
+    /// As [`View::scan`].
+    pub fn scan_after(
+        &self,
+        table: Table,
+        after: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.scan_between(Bound::Excluded(&Key::new(table, after)), table, end, visit)
+    }
+
+    /// Calls `visit` with the keys of `table` that begin with `prefix`, of any length, and their values.
+    ///
+    /// # Errors
+    /// As [`View::scan`].
+    pub fn scan_prefix(&self, table: Table, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        // What keys' places cannot tell apart, their texts do.
+        let ordered = &prefix[..prefix.len().min(ORDERED_BYTES)];
+        self.scan(table, ordered, None, &mut |key, value| {
+            if key.starts_with(prefix) {
+                visit(key, value)
+            } else if key.starts_with(ordered) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+    }
+
+    /// What this node keeps for its readers; nothing under a [`super::Txn`], which must find the same on
+    /// every node.
+    #[must_use]
+    pub fn local(&self) -> Option<&'a Local> {
+        self.local
+    }
+
+    /// Says that a read met a key past its deadline which no applied entry has ended yet, so that what
+    /// was read is not the answer. Whoever asked has the cluster's clock moved on and reads again.
+    pub fn mark_late(&self) {
+        self.late.set(true);
+    }
+
+    /// Whether [`View::mark_late`] was called.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.late.get()
+    }
+
+    fn scan_between(
+        &self,
+        from: Bound<&Key>,
+        table: Table,
+        end: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        let end = end.map(|end| Key::new(table, end));
+        let after_table = [table as u8 + 1];
+        let end = end.as_ref().map_or(&after_table[..], Key::as_bytes);
+        let asked_from = from.map(Key::as_bytes);
+        let behind_gap = lock(&self.state.gaps).skip(asked_from);
+        let from = behind_gap.as_ref().map_or(asked_from, |key| Bound::Included(key.as_bytes()));
+        if let Bound::Included(from) | Bound::Excluded(from) = from
+            && from >= end
+        {
+            return Ok(());
+        }
+        let mut records = self.overlaid((from, Bound::Excluded(end)))?;
+        let mut deleted = 0;
+        let mut next = next_living(&mut records, &mut deleted)?;
+        if deleted > 0 {
+            lock(&self.state.gaps).note(asked_from, next.map_or(end, |(stored, _)| stored), deleted);
+        }
+        while let Some((stored, packed)) = next {
+            let (_, key, value) = key::unpack(stored, packed)?;
+            if visit(key, value).is_break() {
+                break;
+            }
+            next = next_living(&mut records, &mut deleted)?;
+        }
+        Ok(())
+    }
+
+    /// What is stored within the bounds: the database's records under the buffers' changes.
+    fn overlaid<'s>(
+        &'s self,
+        bounds: Bounds<'_>,
+    ) -> Result<impl Iterator<Item = Layered<'s>> + use<'s, 'a>, StoreError> {
+        let records = self.reader()?.range(bounds)?;
+        let records = records.map(|record| record.map(|(stored, packed)| (stored, Some(packed))));
+        let frozen = self.state.frozen.as_ref().map(|frozen| frozen.layer.range(bounds));
+        let frozen = frozen.into_iter().flatten().map(Ok);
+        let active = self.state.active.range(bounds).map(Ok);
+        Ok(Overlay::new(active, Overlay::new(frozen, records)))
+    }
+
+    fn reader(&self) -> Result<&dyn Reader, StoreError> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(&**reader);
+        }
+        let idle = lock(&self.state.readers).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => self.state.engine.reader()?,
+        };
+        Ok(&**self.reader.get_or_init(|| reader))
+    }
+
+    pub(super) fn state_mut(&mut self) -> &mut State {
+        match &mut self.state {
+            Guard::Exclusive(state) => state,
+            Guard::Shared(_) => unreachable!("only a Txn writes, and its view holds the lock exclusively"),
+        }
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            lock(&self.state.readers).push(reader);
+        }
+    }
+}
+
+impl Deref for Guard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        match self {
+            Self::Shared(state) => state,
+            Self::Exclusive(state) => state,
+        }
+    }
+}
+
+/// A stored key, and what is stored under it: `None` for a deletion.
+type Layered<'a> = Result<(&'a [u8], Option<&'a [u8]>), StoreError>;
+
+/// A stored key and what is stored under it.
+type Living<'a> = (&'a [u8], &'a [u8]);
+
+/// The next record that is not deleted; counts those that are.
+fn next_living<'a>(
+    records: &mut impl Iterator<Item = Layered<'a>>,
+    deleted: &mut usize,
+) -> Result<Option<Living<'a>>, StoreError> {
+    for record in records {
+        match record? {
+            (stored, Some(packed)) => return Ok(Some((stored, packed))),
+            (_, None) => *deleted += 1,
+        }
+    }
+    Ok(None)
+}
+
+/// Two ordered sequences as one, in which the newer's entry for a key hides the older's.
+struct Overlay<N: Iterator, O: Iterator> {
+    newer: Peekable<N>,
+    older: Peekable<O>,
+}
+
+impl<N: Iterator, O: Iterator> Overlay<N, O> {
+    fn new(newer: N, older: O) -> Self {
+        Self { newer: newer.peekable(), older: older.peekable() }
+    }
+}
+
+impl<'a, N, O> Iterator for Overlay<N, O>
+where
+    N: Iterator<Item = Layered<'a>>,
+    O: Iterator<Item = Layered<'a>>,
+{
+    type Item = Layered<'a>;
+
+    fn next(&mut self) -> Option<Layered<'a>> {
+        let order = match (self.newer.peek(), self.older.peek()) {
+            (Some(Ok((newer, _))), Some(Ok((older, _)))) => newer.cmp(older),
+            (Some(Err(_)), _) | (_, None) => Ordering::Less,
+            (_, Some(Err(_))) | (None, _) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => self.newer.next(),
+            Ordering::Greater => self.older.next(),
+            Ordering::Equal => {
+                self.older.next();
+                self.newer.next()
+            }
+        }
+    }
+}

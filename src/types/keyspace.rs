@@ -1,0 +1,328 @@
+//! The sixteen databases: where a key lives, and the few operations every command is made of.
+//!
+//! A key is stored under its database's *generation*, not under its number. FLUSHDB gives the database
+//! a new generation and leaves the old one to [`sweep`], SWAPDB exchanges two: neither touches a key.
+//!
+//! A command finds a key's [`Place`] once, looks at what is there, and then puts, removes or changes
+//! through it. So a write costs one read, and the counters, the expiry index, revisions and events
+//! cannot be forgotten by a command.
+//!
+//! # Revisions
+//! The first change of a command (or transaction, or script) takes the state's next revision; all its
+//! other changes share it. While it runs its records already carry `head.revision + 1`; [`commit`] makes
+//! that the state's revision if anything changed. A key's [`modified`] revision is therefore different
+//! after any command that touched it, which is all WATCH asks.
+//!
+//! What happens to keys whose time has come is told in [`super::expiry`].
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::expiry;
+use super::record::{Form, Header, Kind, Record};
+use crate::error::{Failure, StoreError, text};
+use crate::store::{self, Database, Event, Table, Txn, View};
+
+/// How many databases there are.
+pub const DATABASES: u8 = store::DATABASES as u8;
+
+/// The classes of keyspace events, by the letters of `notify-keyspace-events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    Generic = 'g' as u32,
+    String = '$' as u32,
+    Expired = 'x' as u32,
+    /// A key came to be; not part of `A`.
+    New = 'n' as u32,
+}
+
+/// What becomes of a key's deadline when its value is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It stays as it is.
+    Keep,
+    /// The key has none any more.
+    None,
+    /// The key ends at this time, in cluster milliseconds.
+    At(u64),
+}
+
+/// A key's place in its database, and what was found there.
+#[derive(Debug)]
+pub struct Place<'k> {
+    db: u8,
+    key: &'k Bytes,
+    address: Vec<u8>,
+    found: Option<Record>,
+    /// What was found has passed its deadline and only waits to be removed.
+    gone: bool,
+}
+
+impl<'k> Place<'k> {
+    /// Looks a key up.
+    pub fn find(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+        let address = address(database(view, db).generation, key);
+        let found = view.get(Table::Keys, &address)?.map(|stored| Record::decode(&stored)).transpose()?;
+        let gone = found.as_ref().is_some_and(|record| expiry::is_past(view, record.header.deadline));
+        Ok(Self { db, key, address, found, gone })
+    }
+
+    /// The living key's record.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        if self.gone { None } else { self.found.as_ref() }
+    }
+
+    /// Whether there is a living key.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.record().is_some()
+    }
+
+    /// Writes a value, over what is there.
+    pub fn put(mut self, tx: &mut Txn, kind: Kind, form: Form, value: Bytes, expiry: Expiry) {
+        self.bury(tx);
+        let revision = change(tx);
+        let old = self.found.as_ref().map(|record| record.header);
+        let old_deadline = old.and_then(|header| header.deadline);
+        let header = Header {
+            kind,
+            form,
+            deadline: match expiry {
+                Expiry::Keep => old_deadline,
+                Expiry::None => None,
+                Expiry::At(deadline) => Some(deadline),
+            },
+            created: old.map_or(revision, |header| header.created),
+            modified: revision,
+            version: old.map_or(1, |header| header.version + 1),
+        };
+        self.write(tx, &Record { header, value });
+    }
+
+    /// Writes another key's record here, as a new key (RENAME, COPY, MOVE), over what is there.
+    pub fn put_copy(mut self, tx: &mut Txn, of: &Record) {
+        self.bury(tx);
+        if self.found.is_some() {
+            self.erase(tx);
+        }
+        let revision = change(tx);
+        let header = Header { created: revision, modified: revision, version: 1, ..of.header };
+        self.write(tx, &Record { header, value: of.value.clone() });
+    }
+
+    /// Gives the living key a deadline, or none. Without a living key nothing happens.
+    pub fn set_deadline(self, tx: &mut Txn, deadline: Option<u64>) {
+        let Some(record) = self.record() else { return };
+        let modified = change(tx);
+        let header = Header { deadline, modified, version: record.header.version + 1, ..record.header };
+        let record = Record { header, value: record.value.clone() };
+        self.write(tx, &record);
+    }
+
+    /// Removes the living key, and says whether there was one.
+    pub fn remove(mut self, tx: &mut Txn) -> bool {
+        if !self.exists() {
+            return false;
+        }
+        change(tx);
+        self.erase(tx);
+        true
+    }
+
+    /// Removes the key if its deadline has passed, as expiry does. Says whether it had.
+    pub(super) fn bury(&mut self, tx: &mut Txn) -> bool {
+        let gone = std::mem::take(&mut self.gone);
+        if gone {
+            change(tx);
+            self.erase(tx);
+            notify(tx, Class::Expired, "expired", self.db, self.key);
+        }
+        gone
+    }
+
+    /// Stores `record` in place of what was found, and keeps the counters and the expiry index right.
+    fn write(&self, tx: &mut Txn, record: &Record) {
+        let old = self.found.as_ref().and_then(|record| record.header.deadline);
+        let new = record.header.deadline;
+        tx.put(Table::Keys, &self.address, record.encode());
+        if old != new {
+            if let Some(old) = old {
+                tx.delete(Table::Expiry, &expiry::index_key(old, &self.address));
+            }
+            if let Some(new) = new {
+                tx.put(Table::Expiry, &expiry::index_key(new, &self.address), Bytes::new());
+            }
+        }
+        let database = database_mut(tx, self.db);
+        database.expiring = database.expiring + u64::from(new.is_some()) - u64::from(old.is_some());
+        if self.found.is_none() {
+            database.keys += 1;
+            notify(tx, Class::New, "new", self.db, self.key);
+        }
+    }
+
+    /// Removes what was found.
+    fn erase(&mut self, tx: &mut Txn) {
+        let deadline = self.found.take().and_then(|record| record.header.deadline);
+        tx.delete(Table::Keys, &self.address);
+        if let Some(deadline) = deadline {
+            tx.delete(Table::Expiry, &expiry::index_key(deadline, &self.address));
+        }
+        let database = database_mut(tx, self.db);
+        database.keys -= 1;
+        database.expiring -= u64::from(deadline.is_some());
+    }
+}
+
+/// The living key's record.
+pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
+    let place = Place::find(view, db, key)?;
+    Ok(if place.gone { None } else { place.found })
+}
+
+/// Whether there is such a key.
+pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
+    Ok(get(view, db, key)?.is_some())
+}
+
+/// The revision that changed a key last; 0 if there is no such key. Every command that changes a key
+/// changes this, except that a key which came and went in between leaves no trace.
+pub fn modified(view: &View, db: u8, key: &Bytes) -> Result<u64, StoreError> {
+    Ok(get(view, db, key)?.map_or(0, |record| record.header.modified))
+}
+
+/// How many keys a database holds, those included that are past their deadline and not yet removed.
+#[must_use]
+pub fn count(view: &View, db: u8) -> u64 {
+    database(view, db).keys
+}
+
+/// Removes a key, with Redis' `del` event. Says whether there was one.
+pub fn delete(tx: &mut Txn, db: u8, key: &Bytes) -> Result<bool, StoreError> {
+    let removed = Place::find(tx, db, key)?.remove(tx);
+    if removed {
+        notify(tx, Class::Generic, "del", db, key);
+    }
+    Ok(removed)
+}
+
+/// Gives a key another name, over any key of that name.
+///
+/// # Errors
+/// "no such key".
+pub fn rename(tx: &mut Txn, db: u8, from: &Bytes, to: &Bytes) -> Result<(), Failure> {
+    let source = Place::find(tx, db, from)?;
+    let record = source.record().ok_or(text::NO_SUCH_KEY)?.clone();
+    if from == to {
+        return Ok(());
+    }
+    Place::find(tx, db, to)?.put_copy(tx, &record);
+    source.remove(tx);
+    notify(tx, Class::Generic, "rename_from", db, from);
+    notify(tx, Class::Generic, "rename_to", db, to);
+    Ok(())
+}
+
+/// Empties a database. Costs the same whatever it held: the keys are left to [`sweep`].
+pub fn flush(tx: &mut Txn, db: u8) {
+    if database(tx, db).keys == 0 {
+        return;
+    }
+    change(tx);
+    let head = tx.head_mut();
+    let generation = head.next_id;
+    head.next_id += 1;
+    let old = std::mem::replace(
+        &mut head.databases[usize::from(db)],
+        Database { generation, ..Database::default() },
+    );
+    head.garbage.push(old.generation);
+}
+
+/// Exchanges two databases.
+pub fn swap(tx: &mut Txn, one: u8, other: u8) {
+    if one != other {
+        change(tx);
+        tx.head_mut().databases.swap(usize::from(one), usize::from(other));
+    }
+}
+
+/// Deletes up to `budget` keys that a flush left behind. The machine calls this after every entry; what
+/// it deletes was gone already, so it takes no revision and causes no event.
+pub fn sweep(tx: &mut Txn, budget: usize) -> Result<(), StoreError> {
+    let Some(&generation) = tx.head().garbage.first() else { return Ok(()) };
+    let mut found = Vec::new();
+    let mut corrupt = None;
+    let (from, end) = bounds(generation);
+    tx.scan(Table::Keys, &from, end.as_deref(), &mut |address, stored| {
+        match Header::decode(stored) {
+            Ok(header) => found.push((address.to_vec(), header.deadline)),
+            Err(error) => corrupt = Some(error),
+        }
+        if found.len() < budget && corrupt.is_none() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    if let Some(error) = corrupt {
+        return Err(error);
+    }
+    for (address, deadline) in &found {
+        tx.delete(Table::Keys, address);
+        if let Some(deadline) = deadline {
+            tx.delete(Table::Expiry, &expiry::index_key(*deadline, address));
+        }
+    }
+    if found.len() < budget {
+        tx.head_mut().garbage.remove(0);
+    }
+    Ok(())
+}
+
+/// Ends a command, transaction or script: if it changed anything, the revision its records carry
+/// becomes the state's. Answers the state's revision.
+pub fn commit(tx: &mut Txn) -> u64 {
+    if std::mem::take(&mut tx.effects.changed) {
+        tx.head_mut().revision += 1;
+    }
+    tx.head().revision
+}
+
+/// Reports what happened to a key, in Redis' words.
+pub fn notify(tx: &mut Txn, class: Class, kind: &'static str, db: u8, key: &Bytes) {
+    tx.effects.events.push(Event::Key { kind, class: class as u32, db, key: key.clone() });
+}
+
+/// Notes that the running command changes something, and answers the revision its records carry.
+fn change(tx: &mut Txn) -> u64 {
+    tx.effects.changed = true;
+    tx.head().revision + 1
+}
+
+pub(super) fn database(view: &View, db: u8) -> Database {
+    view.head().databases[usize::from(db)]
+}
+
+fn database_mut<'t>(tx: &'t mut Txn, db: u8) -> &'t mut Database {
+    &mut tx.head_mut().databases[usize::from(db)]
+}
+
+/// Where a key is stored: the database's generation, big-endian, and the key.
+pub(super) fn address(generation: u64, key: &[u8]) -> Vec<u8> {
+    let mut address = Vec::with_capacity(GENERATION_BYTES + key.len());
+    address.extend_from_slice(&generation.to_be_bytes());
+    address.extend_from_slice(key);
+    address
+}
+
+pub(super) const GENERATION_BYTES: usize = 8;
+
+/// The addresses of a generation: from the first, and the first after them.
+pub(super) fn bounds(generation: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+    let end = generation.checked_add(1).map(|next| next.to_be_bytes().to_vec());
+    (generation.to_be_bytes().to_vec(), end)
+}

@@ -1,0 +1,15 @@
+//! What a database holds: keys, their records, and what can be done with a value. Knows no protocol and
+//! no client; everything here is a function of the state, of `now()` and of the arguments.
+
+pub mod expiry;
+pub mod keyspace;
+pub mod random;
+pub mod record;
+pub mod scan;
+pub mod string;
+
+#[cfg(test)]
+mod tests;
+
+pub use keyspace::{Class, DATABASES, Expiry, Place};
+pub use record::{Form, Header, Kind, Record};

@@ -1,0 +1,194 @@
+//! How a key is stored.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::error::StoreError;
+
+/// What type of value a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    String,
+}
+
+impl Kind {
+    /// The word TYPE answers with.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+        }
+    }
+}
+
+/// How a value came about, as far as OBJECT ENCODING tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Stored whole: the encoding follows from the bytes.
+    Whole,
+    /// Changed in place (APPEND, SETRANGE): Redis keeps such a string `raw` however short it is.
+    Changed,
+    /// The sum of floating point numbers (INCRBYFLOAT): never kept as an integer, even if it is one.
+    Computed,
+}
+
+/// What is known about a key besides its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: Kind,
+    pub form: Form,
+    /// When the key ends, in cluster milliseconds.
+    pub deadline: Option<u64>,
+    /// The revision that created the key.
+    pub created: u64,
+    /// The revision that changed it last, its deadline included.
+    pub modified: u64,
+    /// How many revisions and commands changed it since it was created; 1 for a new key.
+    pub version: u64,
+}
+
+/// A key's record.
+///
+/// On disk, numbers big-endian:
+///
+/// | at | bytes | what |
+/// | --- | --- | --- |
+/// | 0 | 1 | format: 1 |
+/// | 1 | 1 | kind: 1 string |
+/// | 2 | 1 | form: 0 whole, 1 changed, 2 computed |
+/// | 3 | 8 | deadline in milliseconds; 0: none |
+/// | 11 | 8 | revision that created the key |
+/// | 19 | 8 | revision that changed it last |
+/// | 27 | 8 | version |
+/// | 35 | | the value, to the end |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub header: Header,
+    pub value: Bytes,
+}
+
+const FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 35;
+
+impl Header {
+    /// Reads the first bytes of a stored record.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] on bytes that no version of Quorate wrote.
+    pub fn decode(stored: &[u8]) -> Result<Self, StoreError> {
+        let header = stored.first_chunk::<HEADER_BYTES>().ok_or_else(|| corrupt("it is too short"))?;
+        if header[0] != FORMAT {
+            return Err(corrupt(&format!("its format is {}", header[0])));
+        }
+        let kind = match header[1] {
+            1 => Kind::String,
+            other => return Err(corrupt(&format!("its kind is {other}"))),
+        };
+        let form = match header[2] {
+            0 => Form::Whole,
+            1 => Form::Changed,
+            2 => Form::Computed,
+            other => return Err(corrupt(&format!("its form is {other}"))),
+        };
+        let deadline = number(header, 3);
+        Ok(Self {
+            kind,
+            form,
+            deadline: (deadline != 0).then_some(deadline),
+            created: number(header, 11),
+            modified: number(header, 19),
+            version: number(header, 27),
+        })
+    }
+}
+
+impl Record {
+    /// Reads a stored record; the value shares its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] on bytes that no version of Quorate wrote.
+    pub fn decode(stored: &Bytes) -> Result<Self, StoreError> {
+        let header = Header::decode(stored)?;
+        Ok(Self { header, value: stored.slice(HEADER_BYTES..) })
+    }
+
+    /// The bytes to store.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let header = &self.header;
+        let mut stored = BytesMut::with_capacity(HEADER_BYTES + self.value.len());
+        stored.put_u8(FORMAT);
+        stored.put_u8(match header.kind {
+            Kind::String => 1,
+        });
+        stored.put_u8(match header.form {
+            Form::Whole => 0,
+            Form::Changed => 1,
+            Form::Computed => 2,
+        });
+        stored.put_u64(header.deadline.unwrap_or(0));
+        stored.put_u64(header.created);
+        stored.put_u64(header.modified);
+        stored.put_u64(header.version);
+        stored.put_slice(&self.value);
+        stored.freeze()
+    }
+}
+
+fn number(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    u64::from_be_bytes(header[at..at + 8].try_into().expect("eight bytes, inside the header"))
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("a key's record: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As format 1 was released.
+    const RECORDED: [u8; 38] = [
+        1, 1, 1, //
+        0, 0, 1, 0x9a, 0, 0, 0, 7, //
+        0, 0, 0, 0, 0, 0, 0, 2, //
+        0, 0, 0, 0, 0, 0, 1, 4, //
+        0, 0, 0, 0, 0, 0, 0, 9, //
+        b'a', 0, b'c',
+    ];
+
+    fn recorded() -> Record {
+        let header = Header {
+            kind: Kind::String,
+            form: Form::Changed,
+            deadline: Some(0x19a_0000_0007),
+            created: 2,
+            modified: 0x104,
+            version: 9,
+        };
+        Record { header, value: Bytes::from_static(b"a\0c") }
+    }
+
+    #[test]
+    fn recorded_bytes_decode() {
+        let stored = Bytes::from_static(&RECORDED);
+        assert_eq!(Record::decode(&stored).expect("format 1"), recorded());
+        assert_eq!(recorded().encode(), stored);
+    }
+
+    #[test]
+    fn the_value_is_not_copied() {
+        let stored = Bytes::copy_from_slice(&RECORDED);
+        let record = Record::decode(&stored).expect("format 1");
+        assert_eq!(record.value.as_ptr(), stored[HEADER_BYTES..].as_ptr());
+    }
+
+    #[test]
+    fn foreign_bytes_are_corrupt() {
+        for (at, byte) in [(0, 2), (1, 0), (2, 9)] {
+            let mut bytes = RECORDED;
+            bytes[at] = byte;
+            Header::decode(&bytes).expect_err("no version wrote this");
+        }
+        Header::decode(&RECORDED[..HEADER_BYTES - 1]).expect_err("too short");
+    }
+}

@@ -107,7 +107,9 @@ pub mod text {
         INVALID_SECOND_DB = "ERR invalid second DB index";
         EXPIRE_NX_CONFLICT = "ERR NX and XX, GT or LT options at the same time are not compatible";
         EXPIRE_GT_LT_CONFLICT = "ERR GT and LT options at the same time are not compatible";
-        NO_LFU = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+        NO_LFU = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+                  that when switching between policies at runtime LRU and LFU data will take some time to \
+                  adjust.";
         SAME_OBJECT = "ERR source and destination objects are the same";
         NESTED_MULTI = "ERR MULTI calls can not be nested";
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";

@@ -150,8 +150,8 @@ pub enum Access {
 pub struct Flags(u32);
 
 impl Flags {
-    /// Their names, in the order of COMMAND INFO, which are also Redis' names for them.
-    const NAMES: [(Self, &str); 17] = [
+    /// Those that COMMAND INFO names, in its order.
+    const NAMES: [(Self, &str); 16] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -165,7 +165,6 @@ impl Flags {
         (Self::SKIP_SLOWLOG, "skip_slowlog"),
         (Self::FAST, "fast"),
         (Self::NO_AUTH, "no_auth"),
-        (Self::MAY_REPLICATE, "may_replicate"),
         (Self::NO_ASYNC_LOADING, "no_async_loading"),
         (Self::ALLOW_BUSY, "allow_busy"),
         (Self::MOVABLE_KEYS, "movablekeys"),
@@ -189,6 +188,7 @@ impl Flags {
     pub const SKIP_MONITOR: Self = Self(1 << 10);
     pub const SKIP_SLOWLOG: Self = Self(1 << 11);
     pub const ALLOW_BUSY: Self = Self(1 << 12);
+    /// Goes through the log without changing a key.
     pub const MAY_REPLICATE: Self = Self(1 << 13);
     pub const MOVABLE_KEYS: Self = Self(1 << 14);
     /// Adds the ACL category `dangerous`.

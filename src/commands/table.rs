@@ -36,8 +36,10 @@ pub fn all() -> &'static [Command] {
             command.arity = command.spec.arity();
         }
         let parents: Vec<&str> = commands.iter().filter_map(|command| command.spec.parent()).collect();
-        for command in &mut commands {
-            command.has_subcommands = parents.contains(&command.spec.name);
+        for command in commands.iter_mut().filter(|command| parents.contains(&command.spec.name)) {
+            command.has_subcommands = true;
+            // A subcommand may follow.
+            command.arity = -command.arity.abs();
         }
         commands
     })
@@ -196,7 +198,7 @@ impl Command {
     pub fn acl_categories(&self) -> Vec<&'static str> {
         let flags = self.flags();
         let group = self.spec.group;
-        let on_state = flags.has(Flags::WRITE) || flags.has(Flags::READONLY);
+        let on_state = matches!(self.lane, Lane::Write(_) | Lane::Read(_));
         let dangerous = flags.has(Flags::DANGEROUS) || flags.has(Flags::ADMIN);
         [
             ("@keyspace", group == Group::Generic || (group == Group::Server && on_state)),

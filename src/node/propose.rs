@@ -102,6 +102,19 @@ struct State {
     resend: bool,
 }
 
+/// Where groups go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Leader {
+    term: u64,
+    node: u64,
+    address: String,
+}
+
+fn leader_of(view: &View) -> Option<Leader> {
+    let (node, member) = view.leader_member()?;
+    Some(Leader { term: view.term, node, address: member.peer_address.clone() })
+}
+
 #[derive(Default)]
 struct Draft {
     group: GroupBuilder,
@@ -195,41 +208,52 @@ impl Proposals {
 
     /// Sends groups to whoever leads, for ever.
     pub async fn run(&self, mut view: watch::Receiver<View>) {
+        let clock = Arc::clone(&self.env.clock);
         let mut refusals = FuturesUnordered::new();
         let mut leader = None;
-        let mut retry = false;
+        // Deadlines, not pauses: whatever else wakes this loop must not put them off.
+        let mut retry_at = None;
+        let mut sweep_at = clock.monotonic();
         loop {
-            let now = view.borrow_and_update().clone();
-            if now.leader.map(|leader| (leader, now.term)) != leader {
-                leader = now.leader.map(|leader| (leader, now.term));
-                self.state.lock().expect("no holder panics").resend = true;
-                retry = false;
-            }
-            if let Some((node, member)) = now.leader_member()
-                && !retry
-            {
-                self.gather(&mut view).await;
-                for group in self.to_send() {
-                    let answer = self.send(node, &member.peer_address, group);
-                    refusals.push(answer);
+            if view.has_changed().unwrap_or(true) || leader.is_none() {
+                let now = leader_of(&view.borrow_and_update());
+                if now != leader {
+                    leader = now;
+                    retry_at = None;
+                    self.state.lock().expect("no holder panics").resend = true;
                 }
             }
-            let idle = self.is_idle();
+            let now = clock.monotonic();
+            if now >= sweep_at {
+                self.sweep(now);
+                sweep_at = now + SWEEP;
+            }
+            if retry_at.is_some_and(|at| now >= at) {
+                retry_at = None;
+            }
+            if let (Some(leader), None) = (&leader, retry_at) {
+                self.gather(&mut view).await;
+                for group in self.to_send() {
+                    refusals.push(self.send(leader.node, &leader.address, group));
+                }
+            }
+            let next = retry_at.unwrap_or(sweep_at).min(sweep_at);
+            let idle = retry_at.is_none() && self.is_idle();
             tokio::select! {
                 biased;
                 Some(refused) = refusals.next(), if !refusals.is_empty() => {
+                    let mut refused = refused;
+                    while let Some(Some(another)) = refusals.next().now_or_never() {
+                        refused |= another;
+                    }
                     if refused {
                         self.state.lock().expect("no holder panics").resend = true;
-                        retry = true;
-                    }
-                    while let Some(Some(refused)) = refusals.next().now_or_never() {
-                        retry |= refused;
+                        retry_at = Some(clock.monotonic() + RETRY);
                     }
                 }
                 () = self.changed.notified() => {}
                 changed = view.changed() => if changed.is_err() { return },
-                () = self.env.clock.sleep(RETRY), if retry => retry = false,
-                () = self.env.clock.sleep(SWEEP), if !idle => self.sweep(),
+                () = clock.sleep(next.saturating_sub(now)), if !idle => {}
             }
         }
     }
@@ -322,8 +346,7 @@ impl Proposals {
     }
 
     /// Gives up on clients that waited too long, and doubts a leader that has been silent.
-    fn sweep(&self) {
-        let now = self.env.clock.monotonic();
+    fn sweep(&self, now: Duration) {
         let late = |since: Duration| now.saturating_sub(since) > self.timeout;
         let mut state = self.state.lock().expect("no holder panics");
         let state = &mut *state;

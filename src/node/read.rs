@@ -136,10 +136,19 @@ impl Reads {
             }
             state.gathering = true;
         }
-        tokio::select! {
-            biased;
-            () = self.changed.notified() => {}
-            () = self.env.clock.sleep_precise(self.gather_limit) => {}
+        let limit = self.env.clock.sleep_precise(self.gather_limit);
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {
+                    let state = self.state.lock().expect("no holder panics");
+                    if state.gather.is_complete() || !state.remote.is_empty() {
+                        break;
+                    }
+                }
+                () = &mut limit => break,
+            }
         }
         self.state.lock().expect("no holder panics").gathering = false;
         true

@@ -178,7 +178,7 @@ impl RaftNetworkV2<Types> for PeerClient {
             sent = sending => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => {
-                    tracing::warn!(to = self.target, %error, "a snapshot was not delivered");
+                    tracing::debug!(to = self.target, %error, "a snapshot was not delivered");
                     Err(StreamingError::Unreachable(Unreachable::new(&error)))
                 }
             },

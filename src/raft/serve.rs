@@ -150,7 +150,7 @@ async fn serve_append(link: Link, consensus: &Consensus, env: &Env) -> io::Resul
     let input = futures_util::stream::unfold(queue, |mut queue| async move {
         queue.recv().await.map(|request| (request, queue))
     });
-    let mut answers = std::pin::pin!(consensus.raft().stream_append(input));
+    let mut answers = std::pin::pin!(consensus.raft().stream_append(input).fuse());
     let mut out = BytesMut::new();
     while let Some(answer) = answers.next().await {
         let mut ended = put_answer(&mut out, answer)?;

@@ -9,7 +9,7 @@ pub mod scan;
 pub mod string;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use keyspace::{Class, DATABASES, Expiry, Place};
 pub use record::{Form, Header, Kind, Record};

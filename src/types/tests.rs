@@ -11,12 +11,12 @@ use crate::env::sim;
 use crate::store::{Chance, Event, Head, Options, Store, Table, Txn, View};
 
 /// Runs a test on an empty state in memory.
-pub(crate) fn with_store(test: impl FnOnce(&Store)) {
+pub(crate) fn with_store<T>(test: impl FnOnce(&Store) -> T) -> T {
     sim::run(1, async move |world: sim::World| {
         let (store, _) =
             Store::open(&world.node("a"), Path::new("state"), Options::default()).expect("an empty state");
-        test(&store);
-    });
+        test(&store)
+    })
 }
 
 /// The state for an entry's writes at `now`.

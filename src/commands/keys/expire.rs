@@ -9,11 +9,8 @@ use crate::resp::Reply;
 use crate::store::{Txn, View};
 use crate::types::{Class, Place, keyspace};
 
-const CHANGING: Spec = Spec {
-    keys: Keys::at(1, Access::ReadWrite),
-    flags: Flags::FAST,
-    ..Spec::of(Group::Generic)
-};
+const CHANGING: Spec =
+    Spec { keys: Keys::at(1, Access::ReadWrite), flags: Flags::FAST, ..Spec::of(Group::Generic) };
 
 const ASKING: Spec =
     Spec { syntax: "key", keys: Keys::at(1, Access::Read), flags: Flags::FAST, ..Spec::of(Group::Generic) };
@@ -163,7 +160,9 @@ impl Condition {
             *flag = true;
         }
         match (nx, xx, gt, lt) {
-            (true, true, _, _) | (true, _, true, _) | (true, _, _, true) => Err(text::EXPIRE_NX_CONFLICT.into()),
+            (true, true, _, _) | (true, _, true, _) | (true, _, _, true) => {
+                Err(text::EXPIRE_NX_CONFLICT.into())
+            }
             (_, _, true, true) => Err(text::EXPIRE_GT_LT_CONFLICT.into()),
             (true, ..) => Ok(Self::IfNone),
             (_, _, true, _) => Ok(Self::IfLater),

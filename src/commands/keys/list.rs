@@ -88,7 +88,8 @@ fn parse_cursor(text: &[u8]) -> Result<u64, ClientError> {
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
     };
-    let number = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number =
+        str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let number: u64 = number.and_then(|digits| digits.parse().ok()).ok_or(text::INVALID_CURSOR)?;
     Ok(if negative { number.wrapping_neg() } else { number })
 }

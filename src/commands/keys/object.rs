@@ -20,8 +20,11 @@ const ASKING: Spec =
 pub struct Encoding(Question);
 
 impl Read for Encoding {
-    const SPEC: Spec =
-        Spec { name: "OBJECT|ENCODING", summary: "Inspect the internal encoding of a Redis object", ..ASKING };
+    const SPEC: Spec = Spec {
+        name: "OBJECT|ENCODING",
+        summary: "Inspect the internal encoding of a Redis object",
+        ..ASKING
+    };
 
     fn parse(args: &mut Args) -> Result<Self> {
         Ok(Self(Question::parse(args)?))

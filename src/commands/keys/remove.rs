@@ -112,5 +112,9 @@ impl Write for FlushAll {
 /// Takes `ASYNC` or `SYNC`, which come to the same here: the database is empty at once, and what it
 /// held is swept later.
 fn parse_flush_mode(args: &mut Args) -> Result<()> {
-    if args.is_empty() || args.take("ASYNC") || args.take("SYNC") { args.end() } else { Err(text::SYNTAX.into()) }
+    if args.is_empty() || args.take("ASYNC") || args.take("SYNC") {
+        args.end()
+    } else {
+        Err(text::SYNTAX.into())
+    }
 }

@@ -95,11 +95,7 @@ impl Read for StrLen {
 pub struct GetRange(Range);
 
 impl Read for GetRange {
-    const SPEC: Spec = Spec {
-        name: "GETRANGE",
-        since: "2.4.0",
-        ..Range::SPEC
-    };
+    const SPEC: Spec = Spec { name: "GETRANGE", since: "2.4.0", ..Range::SPEC };
 
     fn parse(args: &mut Args) -> Result<Self> {
         Ok(Self(Range::parse(args)?))

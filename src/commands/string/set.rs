@@ -388,7 +388,7 @@ struct Pairs {
 
 impl Pairs {
     fn parse(args: &mut Args) -> Result<Self> {
-        if args.len() % 2 != 0 {
+        if !args.len().is_multiple_of(2) {
             return Err(args.wrong_number().into());
         }
         let mut pairs = Vec::with_capacity(args.len() / 2);

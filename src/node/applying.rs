@@ -66,8 +66,13 @@ impl Listener for Applying {
     }
 
     fn replaced(&self, machine: &Machine) {
-        let clock_ms = machine.store().view(0).head().clock_ms;
+        let (clock_ms, next_deadline) = {
+            let view = machine.store().view(0);
+            // A state that cannot be read is noticed by the next entry.
+            (view.head().clock_ms, crate::types::expiry::next_deadline(&view).unwrap_or(None))
+        };
         self.clock.applied(clock_ms, true);
+        self.deadline.send_replace(next_deadline);
         if let Some(position) = machine.position() {
             self.applied.advance(position.index, clock_ms);
         }

@@ -57,6 +57,8 @@ use read::Reads;
 
 /// How long a planned hand-over may take before the node stops without one.
 const HANDOVER: Duration = Duration::from_secs(2);
+/// How much of the log is kept in memory: followers that are in step and the machine read its end.
+const LOG_CACHE_BYTES: usize = 16 << 20;
 /// How long a stopping node waits for the answers of its clients' commands.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -481,6 +483,7 @@ fn clear(env: &Env, scratch: &Path) -> Result<(), StartError> {
 fn open_log(env: &Env, config: &Config, metrics: &Arc<Metrics>) -> Result<Wal, StartError> {
     let mut options = log::Options::new(config.data.join("wal"));
     options.segment_bytes = config.wal_segment_bytes;
+    options.cache_bytes_max = LOG_CACHE_BYTES;
     let (spawner, synced) = (Arc::clone(&env.spawner), Arc::clone(metrics));
     let hooks = log::Hooks {
         on_failure: Box::new(move |error| {

@@ -15,21 +15,25 @@ pub mod log;
 mod log_store;
 mod network;
 mod peers;
+mod runtime;
 mod serve;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 mod types;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::impls::ProgressResponder;
-use openraft::{ChangeMembers, Config, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
-use openraft_rt::deterministic_rng::DeterministicRng;
+use openraft::metrics::RaftServerMetrics;
+use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 pub use log_store::LogStore;
@@ -40,12 +44,16 @@ pub use types::Member;
 
 use crate::env::{Env, Exit, TaskHandle};
 use log::Wal;
+use runtime::Runtime;
 use types::{Body, Types};
 
 type Raft = openraft::Raft<Types, StateMachine>;
 
 /// How many log entries of ours one append request may carry; bytes are limited by the reader.
 const ENTRIES_PER_APPEND: u64 = 1_024;
+
+/// How often openraft is asked whether it still runs.
+const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// openraft's timers, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -333,46 +341,47 @@ impl Consensus {
     }
 }
 
-/// Follows openraft's metrics and publishes what changed of the [`View`]. When openraft stops on an error,
-/// the process ends: its clients must go elsewhere.
+/// Follows openraft's state and publishes what changed of the [`View`]. When openraft stops on an error, the
+/// process ends: its clients must go elsewhere.
+///
+/// It has a watch of everything, too, but that one wakes at every turn of its loop.
 async fn publish_view(env: Env, raft: Raft, sender: watch::Sender<View>) {
-    let mut metrics = raft.metrics();
+    let mut state = raft.server_metrics();
     loop {
-        let (view, failed) = {
-            let metrics = metrics.borrow_watched();
-            (view_of(&metrics), metrics.running_state.as_ref().err().map(ToString::to_string))
-        };
-        let stopped = view.role == Role::Stopped;
+        let view = view_of(&state.borrow_watched());
         sender.send_if_modified(|current| {
             let changed = *current != view;
             *current = view;
             changed
         });
-        if let Some(error) = failed {
-            if stopped {
-                return;
+        let ended = tokio::select! {
+            changed = state.changed() => changed.is_err(),
+            () = env.clock.sleep(HEALTH_CHECK) => false,
+        };
+        let running = raft.metrics().borrow_watched().running_state.clone();
+        match running {
+            Ok(()) if !ended => {}
+            Ok(()) | Err(Fatal::Stopped) => return,
+            Err(error) => {
+                tracing::error!(%error, "consensus has stopped");
+                env.spawner.exit(Exit::RaftFailed)
             }
-            tracing::error!(error, "consensus has stopped");
-            env.spawner.exit(Exit::RaftFailed);
-        }
-        if metrics.changed().await.is_err() {
-            return;
         }
     }
 }
 
-fn view_of(metrics: &RaftMetrics<Types>) -> View {
-    let membership = metrics.membership_config.membership();
+fn view_of(state: &RaftServerMetrics<Types>) -> View {
+    let membership = state.membership_config.membership();
     View {
-        term: metrics.current_term,
-        role: match metrics.state {
+        term: state.vote.leader_id.term,
+        role: match state.state {
             ServerState::Learner => Role::Learner,
             ServerState::Follower => Role::Follower,
             ServerState::Candidate => Role::Candidate,
             ServerState::Leader => Role::Leader,
             ServerState::Shutdown => Role::Stopped,
         },
-        leader: metrics.current_leader,
+        leader: state.current_leader,
         members: membership.nodes().map(|(node, member)| (*node, member.clone())).collect(),
         voters: membership.voter_ids().collect(),
         joint: membership.get_joint_config().len() > 1,
@@ -381,5 +390,5 @@ fn view_of(metrics: &RaftMetrics<Types>) -> View {
 
 /// Runs something in which openraft may start tasks or draw lots, from a seed of this node's.
 async fn seeded<F: Future>(env: &Env, future: F) -> F::Output {
-    DeterministicRng::<openraft::TokioRuntime>::scope(env.rng.next_u64(), future).await
+    Runtime::scope(env.rng.next_u64(), future).await
 }

@@ -9,9 +9,9 @@ use std::fmt;
 use bytes::{BufMut, Bytes};
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::{EntryPayload, alias};
-use openraft_rt::deterministic_rng::DeterministicRng;
 
 use super::log;
+use super::runtime::Runtime;
 
 openraft::declare_raft_types!(
     /// openraft's types, as this project uses them.
@@ -21,9 +21,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Member,
         LeaderId = LeaderId<Self::Term, Self::NodeId>,
-        // Chance comes from a seed handed down from task to task (see `super::seeded`), so that a
-        // simulated cluster elects the same leaders every time.
-        AsyncRuntime = DeterministicRng<openraft::TokioRuntime>,
+        AsyncRuntime = Runtime,
 );
 
 pub type LogId = alias::LogIdOf<Types>;

@@ -47,6 +47,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::env::{Env, WorkerHandle};
+use view::Plan;
 use writer::{Batch, Housekeeper, Jobs, Shared, Step, Writer};
 
 /// The longest vote that can be saved.
@@ -140,7 +141,8 @@ impl Options {
     }
 }
 
-/// Whom the log tells what happens on its workers. Both are called there, and should be quick.
+/// Whom the log tells what happens on its workers. Both are called there, and should be quick. They
+/// are dropped when the workers have ended, which is when the directory may be opened again.
 pub struct Hooks {
     /// Called once, on the first failed write or sync, before anybody waiting is told. The disk's
     /// state is unknown then, and the process should end.
@@ -276,6 +278,10 @@ impl Wal {
     pub fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
         let start = range.start;
         let plan = self.0.shared.log().view.plan(range, bytes_max);
+        self.carry_out(plan, start)
+    }
+
+    fn carry_out(&self, plan: Plan, start: u64) -> io::Result<Vec<LogEntry>> {
         plan.carry_out().or_else(|error| {
             // The segment may have been given back between planning and reading.
             let first = self.0.shared.log().view.first_index();

@@ -378,6 +378,21 @@ mod tests {
         assert!(decode(&[0; 64], Life { sequence: 0, salt: 0 }, 0).is_err());
     }
 
+    #[test]
+    fn sense_is_not_made_of_what_has_none() {
+        for (kind, body) in
+            [(200, &b""[..]), (ENTRY + 3, &[0; 16]), (PURGE, &[0; 15]), (SEAL, b"x"), (TRUNCATE, b"\x02")]
+        {
+            let mut batch = Vec::new();
+            encode(&mut batch, LIFE, 4096, &Record::Vote(body));
+            batch[16] = kind;
+            let checksum = LIFE.checksum(4096, &batch[4..]);
+            batch[..4].copy_from_slice(&checksum.to_le_bytes());
+            let bad = decode(&batch, LIFE, 4096).expect_err("no such record");
+            assert_eq!(bad, Bad::Malformed("the record's content makes no sense"));
+        }
+    }
+
     /// Changing these bytes changes the format: raise the segment's version and read both.
     #[test]
     fn version_1_bytes() {

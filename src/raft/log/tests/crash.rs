@@ -191,30 +191,78 @@ fn a_failure_of_the_other_worker_stops_the_log_too() {
     assert_eq!(world.failures().len(), 1);
 }
 
+/// A log that is filled and purged until the disk refuses, at that operation. Returns how many entries
+/// were reported durable.
+fn fill(world: &World, operations: u64) -> u64 {
+    let (wal, _) = world.open();
+    world.disk.power_fails_after(operations);
+    let told = Told::default();
+    for label in 0..20 {
+        wal.append(entries(1, label * 10..label * 10 + 10, 300), told.done(label));
+        if label % 5 == 4 {
+            wal.purge(id(1, label * 10 - 10));
+        }
+        if label % 3 != 0 {
+            world.run();
+        }
+    }
+    world.run();
+    told.ok().len() as u64 * 10
+}
+
+/// Whether the log holds all of `acked`, and nothing but what was asked for.
+fn check_filled(world: &World, acked: u64) -> Range<u64> {
+    let (wal, recovered) = world.open();
+    let last = recovered.state.last.map_or(0, |last| last.index + 1);
+    assert!(last >= acked, "{last} of {acked}");
+    let first = recovered.state.purged.map_or(0, |purged| purged.index + 1);
+    assert_eq!(read_all(&wal), entries(1, first..last, 300));
+    world.run();
+    first..last
+}
+
 #[test]
 fn the_power_may_go_at_any_operation() {
     for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Mixed] {
         for operations in 0..200 {
-            let world = World::new();
-            let (wal, _) = world.open();
-            world.disk.power_fails_after(operations);
-            let told = Told::default();
-            for label in 0..20 {
-                wal.append(entries(1, label * 10..label * 10 + 10, 300), told.done(label));
-                if label % 5 == 4 {
-                    wal.purge(id(1, label * 10 - 10));
-                }
-                world.run();
+            for workers in [Workers::default(), Workers::eager()] {
+                let world = World { workers, ..World::new() };
+                let acked = fill(&world, operations);
+                world.disk.cut_power(&Chance(AtomicU64::new(operations)), unsynced);
+                let range = check_filled(&world, acked);
+                assert_eq!(found(&world).1, entries(1, range, 300));
             }
-            world.disk.cut_power(&Chance(AtomicU64::new(operations)), unsynced);
-            let acked = told.ok().len() as u64 * 10;
-            let (wal, recovered) = world.open();
-            let last = recovered.state.last.map_or(0, |last| last.index + 1);
-            assert!(last >= acked, "{last} of {acked}");
-            let first = recovered.state.purged.map_or(0, |purged| purged.index + 1);
-            assert_eq!(read_all(&wal), entries(1, first..last, 300));
-            world.run();
-            assert_eq!(found(&world).1, entries(1, first..last, 300));
         }
     }
+}
+
+#[test]
+fn the_process_may_die_at_any_operation_and_the_power_go_later() {
+    for operations in 0..200 {
+        let world = World::new();
+        let acked = fill(&world, operations);
+        world.disk.heal();
+        let range = check_filled(&world, acked);
+        let (wal, _) = world.open();
+        wal.append(entries(1, range.end..range.end + 100, 300), ignore());
+        world.run();
+        world.disk.cut_power(&*world.rng, Unsynced::Lost);
+        assert_eq!(check_filled(&world, range.end + 100), range.start..range.end + 100);
+    }
+}
+
+#[test]
+fn segments_that_a_crash_kept_from_being_given_back_are_given_back_later() {
+    let world = World::new();
+    let (wal, _) = world.open();
+    wal.append(entries(1, 0..200, 300), ignore());
+    world.run();
+    let count = world.disk.names().len();
+    wal.purge(id(1, 199));
+    world.workers.step();
+    assert_eq!(world.disk.names().len(), count);
+    world.open();
+    world.run();
+    let names = world.disk.names();
+    assert_eq!(names.len(), 2 + options().recycle_max, "{names:?}");
 }

@@ -1,5 +1,7 @@
 //! What no crash leaves behind.
 
+use super::record::Record;
+use super::segment::Segment;
 use super::*;
 use crate::env::Disk;
 
@@ -123,6 +125,46 @@ fn headers_names_and_gaps() {
         disk.alter(&segment_path(2), |bytes| bytes[4096..].copy_from_slice(&old[4096..]));
     };
     check(segment_path(2), 4096, &copy);
+}
+
+#[test]
+fn records_that_contradict_each_other_refuse() {
+    let world = World::new();
+    let (_, end) = batches(&world, 1).pop().map(|(path, range)| (path, range.end)).expect("a batch");
+    let check = |batch_offset: u64, record: Record<'_>, expected: &str| {
+        let world = World::on(world.disk.copy());
+        let segment = Segment::open(&world.disk, segment_path(1)).expect("opens").expect("a segment");
+        let mut bytes = vec![0; (end - batch_offset) as usize];
+        record::encode(&mut bytes, segment.life, batch_offset, &record);
+        let record = &bytes[(end - batch_offset) as usize..];
+        segment.file.write_at(record, end).expect("writes");
+        let (path, offset, reason) = refused(&world);
+        assert_eq!((path, offset, reason.as_str()), (segment_path(1), end, expected));
+    };
+    let entry = |index| Record::Entry { id: id(1, index), kind: EntryKind::Blank, body: b"" };
+    let does_not_follow = "the entry's index does not follow the one before";
+    check(end, entry(4), does_not_follow);
+    check(end, entry(2), does_not_follow);
+    check(end - 8, entry(3), "the record belongs to another batch");
+    let checkpoint = Record::Checkpoint { state: LogState::default(), previous_end: 0 };
+    check(end, checkpoint, "a checkpoint begins a segment, and is nowhere else");
+}
+
+#[test]
+fn a_checkpoint_must_agree_with_what_came_before() {
+    let world = World::new();
+    batches(&world, 60);
+    let segment = Segment::open(&world.disk, segment_path(2)).expect("opens").expect("a segment");
+    let bytes = world.disk.bytes(&segment.path);
+    let found = record::decode(&bytes[4096..], segment.life, 4096).expect("a record");
+    let Record::Checkpoint { mut state, previous_end } = found.record else { panic!("{found:?}") };
+    state.last = state.last.map(|last| id(last.term + 1, last.index));
+    let mut other = Vec::new();
+    record::encode(&mut other, segment.life, 4096, &Record::Checkpoint { state, previous_end });
+    assert_eq!(other.len() as u64, found.bytes);
+    segment.file.write_at(&other, 4096).expect("writes");
+    let expected = "the checkpoint does not agree with the records before it".to_owned();
+    assert_eq!(refused(&world), (segment_path(2), 4096, expected));
 }
 
 #[test]

@@ -134,43 +134,72 @@ impl Told {
     }
 }
 
-/// Workers that run when the test says so.
+/// Workers that run when the test says so, or the moment they are woken.
 #[derive(Clone, Default)]
-struct Workers(Arc<Mutex<Vec<Worker>>>);
+struct Workers(Arc<Pool>);
+
+#[derive(Default)]
+struct Pool {
+    idle: Mutex<Vec<Worker>>,
+    /// A worker that another one wakes runs at once, in the middle of the other's round: as
+    /// much ahead as a thread can be.
+    eager: AtomicBool,
+    running: AtomicBool,
+}
 
 struct Worker {
     bell: Weak<Bell>,
     round: Box<dyn FnMut() -> Round + Send>,
 }
 
-#[derive(Default)]
-struct Bell(AtomicBool);
+struct Bell {
+    rung: AtomicBool,
+    pool: Weak<Pool>,
+}
 
 impl Wake for Bell {
     fn wake(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.rung.store(true, Ordering::Relaxed);
+        if let Some(pool) = self.pool.upgrade()
+            && pool.eager.load(Ordering::Relaxed)
+            && pool.running.load(Ordering::Relaxed)
+        {
+            pool.step();
+        }
+    }
+}
+
+impl Pool {
+    /// One round of the worker that has waited longest; `false` if nobody was woken.
+    fn step(&self) -> bool {
+        let rung = |worker: &Worker| {
+            worker.bell.upgrade().is_some_and(|bell| bell.rung.swap(false, Ordering::Relaxed))
+        };
+        let mut idle = self.idle.lock().expect("kept");
+        let Some(at) = idle.iter().position(rung) else { return false };
+        let mut worker = idle.remove(at);
+        drop(idle);
+        let nested = self.running.swap(true, Ordering::Relaxed);
+        let round = (worker.round)();
+        self.running.store(nested, Ordering::Relaxed);
+        if round == Round::Again {
+            self.idle.lock().expect("kept").push(worker);
+        }
+        true
     }
 }
 
 impl Workers {
-    /// One round of the worker that has waited longest; `false` if nobody was woken.
+    fn eager() -> Self {
+        Self(Arc::new(Pool { eager: AtomicBool::new(true), ..Pool::default() }))
+    }
+
     fn step(&self) -> bool {
-        let rung =
-            |worker: &Worker| worker.bell.upgrade().is_some_and(|bell| bell.0.swap(false, Ordering::Relaxed));
-        let mut workers = std::mem::take(&mut *self.0.lock().expect("kept"));
-        let woken = workers.iter().position(rung);
-        if let Some(at) = woken {
-            let mut worker = workers.remove(at);
-            if (worker.round)() == Round::Again {
-                workers.push(worker);
-            }
-        }
-        self.0.lock().expect("kept").extend(workers);
-        woken.is_some()
+        self.0.step()
     }
 
     fn kill(&self) {
-        let ended = std::mem::take(&mut *self.0.lock().expect("kept"));
+        let ended = std::mem::take(&mut *self.0.idle.lock().expect("kept"));
         drop(ended);
     }
 }
@@ -181,8 +210,8 @@ impl Spawner for Workers {
     }
 
     fn worker(&self, _name: &str, round: Box<dyn FnMut() -> Round + Send>) -> WorkerHandle {
-        let bell = Arc::new(Bell::default());
-        self.0.lock().expect("kept").push(Worker { bell: Arc::downgrade(&bell), round });
+        let bell = Arc::new(Bell { rung: AtomicBool::new(false), pool: Arc::downgrade(&self.0) });
+        self.0.idle.lock().expect("kept").push(Worker { bell: Arc::downgrade(&bell), round });
         WorkerHandle(bell)
     }
 

@@ -70,8 +70,8 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
-        let world = World::new();
+    fn new(workers: Workers) -> Self {
+        let world = World { workers, ..World::new() };
         let wal = world.open().0;
         let states = vec![Model::default()];
         Self { world, wal, states, acked: Arc::default(), committed: vec![None], term: 1 }
@@ -201,9 +201,10 @@ proptest! {
 
     #[test]
     fn what_is_found_was_asked_for_and_holds_all_that_was_reported(
-        ops in proptest::collection::vec(op(), 1..80)
+        ops in proptest::collection::vec(op(), 1..80),
+        eager in any::<bool>(),
     ) {
-        let mut run = Run::new();
+        let mut run = Run::new(if eager { Workers::eager() } else { Workers::default() });
         for op in ops {
             run.apply(op);
         }

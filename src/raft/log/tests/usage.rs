@@ -333,8 +333,7 @@ fn a_reader_whose_segment_is_recycled_finds_nothing() {
     world.run();
     wal.append(entries(1, 100..200, 500), ignore());
     world.run();
-    let error = plan.carry_out().expect_err("overwritten");
-    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(wal.carry_out(plan, 0).expect("reads"), []);
     assert_eq!(wal.read(0..10, usize::MAX).expect("reads"), []);
 }
 

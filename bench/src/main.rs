@@ -1,1 +1,218 @@
-fn main() {}
+//! Quorate beside its peers, in one run.
+//!
+//! One command starts all servers on this machine, fills them with the same keys, puts the same loads on them
+//! and prints what they did. Everything that could favour one of them is meant to be the same for all: one
+//! disk, one load generator, one moment. The moment is what alternation is for: each run stands beside one of
+//! the reference's, in an order that changes from pair to pair.
+//!
+//! What it cannot see: work that a server puts off until after a run, as long as that run is short. Long runs
+//! (`--seconds 60`) contain checkpoints and rewrites of logs; short ones wait for them to end, in between.
+
+mod load;
+mod measure;
+mod options;
+mod report;
+mod server;
+mod workload;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use compat_tests::wait_for;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally};
+use measure::{Figures, Machine};
+use options::{Invocation, Options};
+use report::{CrossCheck, Report, Run};
+use server::{Cluster, Entry, Node, REFERENCE, Service, Target};
+use workload::{Chance, KEYS, Mix, VALUE_BYTES, Workload};
+
+/// A run begins with a part that is not measured: so much of its length, but not more than this.
+const WARM_UP_SHARE: f64 = 0.25;
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
+
+/// How long filling a server with all keys may take.
+const FILL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Before a run, all servers are to be idle, using less than so much of a core for so long; they get this
+/// much time for it, and then they are measured as they are.
+const IDLE_SHARE: f64 = 0.2;
+const IDLE_LOOK: Duration = Duration::from_millis(200);
+const IDLE_PATIENCE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let options = match options::parse(std::env::args().skip(1)) {
+        Ok(Invocation::Run(options)) => options,
+        Ok(Invocation::List) => return end(print(&options::list())),
+        Ok(Invocation::Help) => return end(print(options::HELP)),
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    end(run(&options))
+}
+
+fn end(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to a reader that may have gone.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Measures everything, prints it, and keeps it in files.
+fn run(options: &Options) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let place = Place::new(options)?;
+    let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(&place.data)?;
+    if measure::is_in_memory(directory.path())? {
+        bail!("{} is in memory; --dir wants a directory on a disk", place.data.display());
+    }
+    let machine = Machine::describe(directory.path())?;
+    let mut report = Report {
+        machine,
+        seconds: options.seconds,
+        pairs: options.pairs,
+        runs: Vec::new(),
+        cross_checks: Vec::new(),
+        notes: Vec::new(),
+    };
+
+    let mut bench = Bench { seconds: options.seconds, clusters: Vec::new(), seeds: 0, stop: &stop };
+    let targets = bench.start(options, &place.quorate, directory.path(), &mut report.notes);
+    bench.measure_all(options, &targets, &mut report);
+    drop(bench);
+
+    let json = serde_json::to_string_pretty(&report.json())?;
+    let markdown = report.markdown();
+    print(&markdown)?;
+    fs::create_dir_all(&place.out)?;
+    let file = place.out.join(report.machine.date.replace(':', ""));
+    for (extension, text) in [("json", json), ("md", markdown)] {
+        let file = file.with_extension(extension);
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+        eprintln!("kept in {}", file.display());
+    }
+    ensure!(!stop.load(Ordering::Relaxed), "interrupted; this is what was measured until then");
+    ensure!(!report.runs.is_empty(), "nothing was measured");
+    Ok(())
+}
+
+/// The files that a run needs.
+struct Place {
+    /// The program to measure.
+    quorate: PathBuf,
+    /// Where the servers' data goes.
+    data: PathBuf,
+    /// Where results go.
+    out: PathBuf,
+}
+
+impl Place {
+    fn new(options: &Options) -> Result<Self> {
+        // target/PROFILE/bench
+        let program = std::env::current_exe()?;
+        let target = program.ancestors().nth(2).context("this program lives in target/PROFILE")?;
+        if cfg!(debug_assertions) {
+            eprintln!("This load generator is a debug build, and slow: cargo run --release -p bench");
+        }
+        let quorate = match &options.server {
+            Some(path) => path.clone(),
+            None if options.targets.iter().all(|target| target.service.foreign_program().is_some()) => {
+                PathBuf::new()
+            }
+            None => build(target)?,
+        };
+        Ok(Self {
+            quorate,
+            data: options.dir.clone().unwrap_or_else(|| target.to_owned()),
+            out: options.out.clone().unwrap_or_else(|| target.join("bench-results")),
+        })
+    }
+}
+
+/// Builds Quorate, if its sources have changed: cargo knows. Returns the program.
+fn build(target: &Path) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "-p", "quorate", "--bin", "quorate", "--target-dir"])
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .context("cargo builds the server; --server PATH takes one that is built")?;
+    ensure!(status.success(), "cargo build -p quorate failed");
+    Ok(target.join("release/quorate"))
+}
+
+/// The servers under measurement.
+struct Bench<'a> {
+    seconds: f64,
+    clusters: Vec<Cluster>,
+    /// How many seeds have been used up.
+    seeds: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Bench<'_> {
+    /// Starts and fills what is needed for the targets, and returns those that can be measured, the reference
+    /// first if it is there. What cannot be is noted.
+    fn start(
+        &mut self,
+        options: &Options,
+        quorate: &Path,
+        directory: &Path,
+        notes: &mut Vec<String>,
+    ) -> Vec<&'static Target> {
+        let mut targets = vec![REFERENCE];
+        targets.extend(options.targets.iter().filter(|target| target.name != REFERENCE.name));
+        let mut results: HashMap<&str, bool> = HashMap::new();
+        targets.retain(|target| {
+            // Targets that differ in their entry only share their processes.
+            let service = format!("{:?}", target.service);
+            if self.clusters.iter().any(|cluster| cluster.service == target.service) {
+                return true;
+            }
+            let _ = (&mut results, service);
+            let program = match target.service.foreign_program() {
+                None => quorate.to_owned(),
+                Some(name) => match server::installed(name) {
+                    Some(path) => path,
+                    None => {
+                        note(notes, format!("{}: {name} is not installed", target.title));
+                        return false;
+                    }
+                },
+            };
+            match self.start_service(target.service, &program, &directory.join(target.name)) {
+                Ok(()) => true,
+                Err(error) => {
+                    note(notes, format!("{}: {error:#}", target.title));
+                    false
+                }
+            }
+        });
+        targets
+    }
+}

@@ -69,7 +69,10 @@ impl Clock for SystemClock {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe, for descriptors that do not own themselves as this one does")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for descriptors that do not own themselves as this one does"
+)]
 fn timer(duration: Duration) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;

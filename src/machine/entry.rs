@@ -49,7 +49,10 @@ pub type Argv = Vec<Bytes>;
 pub enum Proposed {
     Plain(Call),
     /// EXEC: all of `calls` if every guard holds, else none.
-    Transaction { guards: Vec<Guard>, calls: Vec<Call> },
+    Transaction {
+        guards: Vec<Guard>,
+        calls: Vec<Call>,
+    },
 }
 
 /// An argument vector and the database it runs in.
@@ -256,7 +259,11 @@ impl Commands {
     /// When what follows is not a command.
     pub fn next_command(&mut self) -> Result<Option<Proposed>, Malformed> {
         if self.left == 0 {
-            return if self.rest.is_empty() { Ok(None) } else { Err(Malformed("bytes after a group's commands")) };
+            return if self.rest.is_empty() {
+                Ok(None)
+            } else {
+                Err(Malformed("bytes after a group's commands"))
+            };
         }
         self.left -= 1;
         match self.byte()? {
@@ -394,8 +401,8 @@ mod tests {
     fn version_1_is_still_read() {
         let bytes: &[u8] = &[
             1, 232, 3, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, // header
-            47, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0,
-            0, 0, 1, 0, 0, 0, // group header
+            47, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0,
+            0, 0, 0, 0, 1, 0, 0, 0, // group header
             1, 0, 3, 3, b'S', b'E', b'T', 1, b'k', 1, b'v',
         ];
         let groups = decode_all(Bytes::from_static(bytes)).unwrap();

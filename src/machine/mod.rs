@@ -21,7 +21,7 @@ use crate::error::{ClientError, Failure, StoreError};
 use crate::resp::Reply;
 use crate::store::{Event, Store, Txn};
 use crate::types::{expiry, keyspace};
-use entry::{Call, Commands, Entry, Guard, GroupHeader, Proposed};
+use entry::{Call, Commands, Entry, GroupHeader, Guard, Proposed};
 use origins::{Admission, Origins, take_u32, take_u64};
 
 /// Keys that one entry expires at most; the rest follow with the next, and are gone for every command
@@ -73,15 +73,15 @@ impl Stamp {
     /// | bytes | |
     /// | --- | --- |
     /// | 1 | version, 1 |
-    /// | 8, 8 | term and index of the last entry applied; 0, 0 for none |
+    /// | 8, 8 | term of the last entry applied, and one more than its index; 0, 0 for none |
     /// | 4 | length of the membership, and the membership |
     /// | | the table of origins |
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = vec![STAMP_VERSION];
-        let position = self.position.unwrap_or(Position { term: 0, index: 0 });
-        out.extend_from_slice(&position.term.to_le_bytes());
-        out.extend_from_slice(&position.index.to_le_bytes());
+        let (term, next) = self.position.map_or((0, 0), |position| (position.term, position.index + 1));
+        out.extend_from_slice(&term.to_le_bytes());
+        out.extend_from_slice(&next.to_le_bytes());
         out.extend_from_slice(&(self.membership.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.membership);
         self.origins.encode(&mut out);
@@ -95,11 +95,12 @@ impl Stamp {
         if version != STAMP_VERSION {
             return None;
         }
-        let position = Position { term: take_u64(&mut rest)?, index: take_u64(&mut rest)? };
+        let (term, next) = (take_u64(&mut rest)?, take_u64(&mut rest)?);
         let length = take_u32(&mut rest)? as usize;
         let (membership, mut rest) = rest.split_at_checked(length)?;
         Some(Self {
-            position: Some(position).filter(|position| position.term > 0),
+            // A cluster's first entry, its membership, has index 0 of term 0.
+            position: next.checked_sub(1).map(|index| Position { term, index }),
             membership: Bytes::copy_from_slice(membership),
             origins: Origins::decode(&mut rest)?,
         })

@@ -66,12 +66,16 @@ impl Outside {
             let found = self.look_around(&others).await;
             if let Some((address, cluster)) = found.cluster {
                 self.join(&address, cluster).await?;
-            } else if found.missing.is_empty() && others.iter().all(|other| **other > self.member.peer_address) {
+            } else if found.missing.is_empty()
+                && others.iter().all(|other| **other > self.member.peer_address)
+            {
                 self.plan(found.empty)?;
             } else if found.missing != waiting_for {
                 waiting_for = found.missing;
                 if waiting_for.is_empty() {
-                    tracing::info!("all nodes are here; waiting for the one with the lowest address to form the cluster");
+                    tracing::info!(
+                        "all nodes are here; waiting for the one with the lowest address to form the cluster"
+                    );
                 } else {
                     let names = waiting_for.iter().cloned().collect::<Vec<_>>().join(", ");
                     tracing::info!(nodes = names, "waiting for nodes that are not there yet");
@@ -113,7 +117,9 @@ impl Outside {
         for (address, status) in join_all(others.iter().map(|other| ask(other))).await {
             match status {
                 Ok(Response::Member { cluster, .. }) => found.cluster = Some((address, cluster)),
-                Ok(Response::Empty { member }) => found.empty.push(Member { peer_address: address, ..member }),
+                Ok(Response::Empty { member }) => {
+                    found.empty.push(Member { peer_address: address, ..member })
+                }
                 _ => drop(found.missing.insert(address)),
             }
         }
@@ -197,7 +203,12 @@ pub async fn form(env: &Env, dir: &std::path::Path, identity: &IdentityFile, con
                 other => {
                     let reason = format!("{other:?}");
                     if reason != told {
-                        tracing::info!(node, address = member.peer_address, reason, "waiting for a node to take its place");
+                        tracing::info!(
+                            node,
+                            address = member.peer_address,
+                            reason,
+                            "waiting for a node to take its place"
+                        );
                         told = reason;
                     }
                 }

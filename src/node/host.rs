@@ -254,11 +254,12 @@ impl Host for Node {
         let progress = self.consensus.progress();
         let identity = self.consensus.identity();
         let role = if view.role == Role::Leader {
-            let followers = view.members.iter().filter(|(id, _)| **id != identity.node).map(|(id, member)| {
-                let (host, port) = host_and_port(&member.client_address);
-                let matched = progress.matched.get(id).copied().unwrap_or(0);
-                Follower { host, port, online: matched > 0, offset: matched, lag: Duration::ZERO }
-            });
+            let followers =
+                view.members.iter().filter(|(id, _)| **id != identity.node).map(|(id, member)| {
+                    let (host, port) = host_and_port(&member.client_address);
+                    let matched = progress.matched.get(id).copied().unwrap_or(0);
+                    Follower { host, port, online: matched > 0, offset: matched, lag: Duration::ZERO }
+                });
             host::Role::Leader { followers: followers.collect() }
         } else {
             host::Role::Follower(Following {

@@ -40,9 +40,7 @@ use crate::metrics::{CommandLabel, Metrics};
 use crate::pubsub::Hub;
 use crate::raft::log::{self, Wal};
 use crate::raft::wire::Request;
-use crate::raft::{
-    Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers,
-};
+use crate::raft::{Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers};
 use crate::session::Registry;
 use crate::store::{Options, Store, View};
 use applied::{AppliedWatch, Reached};
@@ -128,12 +126,14 @@ impl Node {
         let outside = Arc::new(outside.map_err(doing("cannot read who this node is"))?);
         let peer_server = match &config.peer_listen {
             Some(address) => {
-                let listener = env.net.listen(address).await.map_err(doing(format!("cannot listen on {address}")))?;
+                let listener =
+                    env.net.listen(address).await.map_err(doing(format!("cannot listen on {address}")))?;
                 Some(PeerServer::start(&env, listener, Arc::clone(&outside) as Arc<dyn Service>))
             }
             None => None,
         };
-        let identity = outside.establish(&config.peers).await.map_err(doing("cannot write who this node is"))?;
+        let identity =
+            outside.establish(&config.peers).await.map_err(doing("cannot write who this node is"))?;
         tracing::info!(
             cluster = format!("{:032x}", identity.cluster),
             node = identity.node,
@@ -159,6 +159,7 @@ impl Node {
             if let Some(Ok(stats)) = observed.upgrade().map(|store| store.stats()) {
                 let took = Duration::from_micros(stats.last_checkpoint_micros);
                 checkpointed.recorded.checkpoint_seconds.record(took);
+                checkpointed.recorded.checkpoint_keys.absolute(stats.checkpointed_records);
             }
         }));
 
@@ -192,8 +193,14 @@ impl Node {
             deadline: deadline_sender,
             following: Arc::clone(&following),
         });
-        let state_machine =
-            StateMachine::new(env.clone(), machine, listener, scratch.clone(), checkpoints);
+        let state_machine = StateMachine::new(
+            env.clone(),
+            Arc::clone(&metrics),
+            machine,
+            listener,
+            scratch.clone(),
+            checkpoints,
+        );
         let timers = Timers {
             heartbeat_ms: millis(config.heartbeat),
             election_min_ms: millis(config.election_min),
@@ -360,6 +367,9 @@ impl Node {
                 let view = self.store.view(barrier.clock_ms);
                 let result = read(&view);
                 if !view.is_late() {
+                    let (hits, misses) = self.store.local().take_lookups();
+                    self.metrics.hot.keyspace_hits.fetch_add(hits, Ordering::Relaxed);
+                    self.metrics.hot.keyspace_misses.fetch_add(misses, Ordering::Relaxed);
                     return result;
                 }
             }
@@ -445,15 +455,23 @@ async fn follow_leader(
     metrics: Arc<Metrics>,
 ) {
     let mut last = None;
+    let mut campaigned = 0;
     loop {
-        let leader = view.borrow_and_update().leader;
+        let (leader, role, term) = {
+            let view = view.borrow_and_update();
+            (view.leader, view.role, view.term)
+        };
+        if role == Role::Candidate && term != campaigned {
+            campaigned = term;
+            metrics.recorded.elections.increment(1);
+        }
         following.store(leader.is_some_and(|leader| leader != node), Ordering::Relaxed);
         if leader.is_some() && leader != last {
             if last.is_some() {
                 metrics.recorded.leader_changes.increment(1);
             }
             last = leader;
-            tracing::info!(leader, term = view.borrow().term, "the cluster has a leader");
+            tracing::info!(leader, term, "the cluster has a leader");
         }
         if view.changed().await.is_err() {
             return;

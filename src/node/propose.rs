@@ -131,6 +131,7 @@ struct Sent {
     sequence: u64,
     group: Bytes,
     waiters: Vec<Waiter>,
+    sealed: Duration,
     /// When it was last handed to a leader; `None` if it never left this node.
     at: Option<Duration>,
 }
@@ -186,6 +187,8 @@ impl Proposals {
                     let sent = state.sent.pop_front().expect("just seen");
                     state.waiting_bytes = state.waiting_bytes.saturating_sub(sent.group.len());
                     if sent.sequence == *sequence {
+                        let took = self.env.clock.monotonic().saturating_sub(sent.sealed);
+                        self.peers.metrics().recorded.proposal_seconds.record(took);
                         sent.answer(replies, receivers);
                     }
                 }
@@ -319,7 +322,8 @@ impl Proposals {
         let answered = state.sent.front().map_or(sequence - 1, |sent| sent.sequence - 1);
         self.peers.metrics().recorded.entry_commands.record(f64::from(draft.group.commands()));
         let group = draft.group.seal(self.identity.node, self.boot, sequence, answered);
-        let sent = Sent { sequence, group: group.clone(), waiters: draft.waiters, at: Some(now) };
+        let sent =
+            Sent { sequence, group: group.clone(), waiters: draft.waiters, sealed: now, at: Some(now) };
         state.sent.push_back(sent);
         group
     }

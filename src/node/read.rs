@@ -165,6 +165,7 @@ impl Reads {
         figures.read_rounds.increment(1);
         figures.round_reads.record((local.len() + remote.len()) as f64);
         let view = view.borrow().clone();
+        let began = self.env.clock.monotonic();
         match self.ask_leader(consensus, &view).await {
             Ok(barrier) => {
                 let response = Response::ReadIndex { index: barrier.index, clock_ms: barrier.clock_ms };
@@ -172,6 +173,7 @@ impl Reads {
                     drop(asker.send(response.clone()));
                 }
                 self.applied.index(barrier.index).await;
+                figures.round_seconds.record(self.env.clock.monotonic().saturating_sub(began));
                 for waiter in local {
                     drop(waiter.sender.send(Ok(barrier)));
                 }

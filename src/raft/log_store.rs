@@ -1,7 +1,9 @@
 //! openraft's log storage over our own log.
 //!
-//! Nothing here waits for the disk but `save_vote`: openraft's core awaits each of these calls, and an
-//! append that waited would make it one sync a proposal.
+//! Nothing here waits for the disk but `save_vote` and `truncate_after`: openraft's core awaits each of these
+//! calls, and an append that waited would make it one sync a proposal. A truncation is rare, and waits because
+//! what may follow it is a snapshot, which reaches the disk by another way: a crash must not leave the
+//! snapshot's state beside a log that still has the conflicting entries.
 
 use std::fmt::Debug;
 use std::io;
@@ -13,7 +15,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, alias};
 use tokio::sync::oneshot;
 
-use super::log::Wal;
+use super::log::{self, Wal};
 use super::types::{Entry, LogId, Put, Take, Types, Vote, entry_from_log, entry_to_log, from_log, to_log};
 
 /// What one read of the log may return, in bytes of entries; it returns at least one.
@@ -31,6 +33,14 @@ impl LogStore {
         let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "an entry of the log cannot be read");
         entries.into_iter().map(|entry| entry_from_log(entry).ok_or_else(unreadable)).collect()
     }
+}
+
+/// Waits until what `ask` asked of the log is on disk, and all before it.
+async fn durable(ask: impl FnOnce(log::Done)) -> io::Result<()> {
+    let (done, told) = oneshot::channel();
+    // The receiver may be gone when openraft is shutting down.
+    ask(Box::new(move |result| drop(done.send(result))));
+    told.await.map_err(|_| io::Error::other("the log's writer has stopped"))?
 }
 
 fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
@@ -53,7 +63,9 @@ impl RaftLogReader<Types> for LogStore {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (start, end) = bounds(range);
-        self.read(start, end, usize::MAX)
+        // Whatever of the range the log holds: it may begin later.
+        let first = self.wal.first_index().unwrap_or(start);
+        self.read(start.max(first), end, usize::MAX)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
@@ -133,10 +145,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let (done, saved) = oneshot::channel();
-        // The receiver may be gone when openraft is shutting down.
-        self.wal.save_vote(encode_vote(vote), Box::new(move |result| drop(done.send(result))));
-        saved.await.map_err(|_| io::Error::other("the log's writer has stopped"))?
+        durable(|done| self.wal.save_vote(encode_vote(vote), done)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -160,7 +169,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         self.wal.truncate_after(last_log_id.as_ref().map(to_log));
-        Ok(())
+        durable(|done| self.wal.append(Vec::new(), done)).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {

@@ -254,7 +254,9 @@ impl Consensus {
     /// When this node does not lead, or a quorum does not answer.
     pub async fn read_index(&self) -> Result<u64, Refused> {
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        linearizer.map(|linearizer| linearizer.read_log_id().index()).map_err(|error| Refused(error.to_string()))
+        linearizer
+            .map(|linearizer| linearizer.read_log_id().index())
+            .map_err(|error| Refused(error.to_string()))
     }
 
     /// Makes a new cluster of these members. On a node that has a log already this does nothing.

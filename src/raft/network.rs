@@ -17,9 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
@@ -54,7 +52,11 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, target: u64, node: &Member) -> PeerClient {
         let figures = self.peers.metrics().recorded.peer(target);
         let address = node.peer_address.clone().into();
-        PeerClient { peers: self.peers.clone(), figures, target, address, link: None }
+        PeerClient { peers: self.peers.clone(), figures, target, address, heartbeat: false, link: None }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> PeerClient {
+        PeerClient { heartbeat: true, ..self.new_client(target, node).await }
     }
 }
 
@@ -64,11 +66,19 @@ pub struct PeerClient {
     figures: Arc<PeerRecorded>,
     target: u64,
     address: Arc<str>,
+    heartbeat: bool,
     /// The append connection, while it is known to be in step.
     link: Option<Link>,
 }
 
 impl PeerClient {
+    fn count_failure(&self) {
+        self.figures.sent_failures.increment(1);
+        if self.heartbeat {
+            self.peers.metrics().recorded.heartbeat_send_failures.increment(1);
+        }
+    }
+
     fn hello(&self, kind: LinkKind) -> Hello {
         let identity = self.peers.identity();
         Hello { kind, cluster: identity.cluster, from: identity.node, to: self.target }
@@ -81,7 +91,11 @@ impl PeerClient {
             .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
     }
 
-    async fn ask_vote(&self, pre: bool, rpc: VoteRequest<Types>) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn ask_vote(
+        &self,
+        pre: bool,
+        rpc: VoteRequest<Types>,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let request =
             Request::Vote { pre, vote: rpc.vote, last: rpc.last_log_id, transfer: rpc.leadership_transfer };
         match self.control(request).await? {
@@ -115,7 +129,10 @@ impl RaftNetworkV2<Types> for PeerClient {
         &'s mut self,
         input: S,
         _option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
@@ -125,7 +142,7 @@ impl RaftNetworkV2<Types> for PeerClient {
                 None => Link::connect(self.peers.env(), &self.address, self.hello(LinkKind::Append))
                     .await
                     .map_err(|error| {
-                        self.figures.sent_failures.increment(1);
+                        self.count_failure();
                         RPCError::Unreachable(Unreachable::new(&error))
                     })?,
             };
@@ -179,6 +196,7 @@ impl RaftNetworkV2<Types> for PeerClient {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => {
                     tracing::debug!(to = self.target, %error, "a snapshot was not delivered");
+                    self.peers.metrics().recorded.snapshot_send_failures.increment(1);
                     Err(StreamingError::Unreachable(Unreachable::new(&error)))
                 }
             },
@@ -252,6 +270,7 @@ where
             }
             Err(error) => {
                 self.client.figures.disconnects.increment(1);
+                self.client.count_failure();
                 Some(Err(RPCError::Network(NetworkError::new(&error))))
             }
         }
@@ -296,7 +315,9 @@ where
         let elapsed = self.client.peers.env().clock.monotonic().saturating_sub(sent.at);
         self.client.figures.round_trip_seconds.record(elapsed);
         match answer {
-            Ok(matched) if matched > sent.last => Err(wire::Malformed("an answer beyond its question").into()),
+            Ok(matched) if matched > sent.last => {
+                Err(wire::Malformed("an answer beyond its question").into())
+            }
             Err(StreamAppendError::Conflict(_) | StreamAppendError::HigherVote(_)) | Ok(_) => Ok(answer),
         }
     }
@@ -318,4 +339,3 @@ async fn deadline(env: &crate::env::Env, oldest: Option<&Sent>) {
         None => std::future::pending().await,
     }
 }
-

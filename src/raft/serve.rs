@@ -20,6 +20,7 @@ use super::types::Types;
 use super::wire::{self, Hello, LinkKind, Request, Response};
 use super::{Consensus, snapshot};
 use crate::env::{Accepted, BoxFuture, Env, Listener, TaskHandle};
+use crate::metrics::PeerRecorded;
 
 /// Append requests read ahead of openraft.
 const APPENDS_AHEAD: usize = 64;
@@ -125,7 +126,7 @@ async fn serve_link(env: &Env, stream: crate::env::BoxStream, phase: &RwLock<Pha
     }
     link.welcome(&Ok(())).await?;
     match hello.kind {
-        LinkKind::Append => serve_append(link, &member.consensus, env).await,
+        LinkKind::Append => serve_append(link, hello.from, &member.consensus, env).await,
         LinkKind::Control => serve_control(link, hello.from, Some(member), service).await,
         LinkKind::Snapshot => serve_snapshot(env, link, &member).await,
         LinkKind::Bootstrap => unreachable!("served above"),
@@ -143,10 +144,11 @@ fn check(hello: &Hello, us: Identity) -> Result<(), String> {
 }
 
 /// Feeds a link's requests to openraft as they come, and writes its answers as they get ready.
-async fn serve_append(link: Link, consensus: &Consensus, env: &Env) -> io::Result<()> {
+async fn serve_append(link: Link, from: u64, consensus: &Consensus, env: &Env) -> io::Result<()> {
+    let figures = consensus.peers().metrics().recorded.peer(from);
     let (receiver, mut sender) = link.split();
     let (requests, queue) = mpsc::channel(APPENDS_AHEAD);
-    let _reading = env.spawner.spawn(Box::pin(read_appends(receiver, requests)));
+    let _reading = env.spawner.spawn(Box::pin(read_appends(receiver, requests, figures)));
     let input = futures_util::stream::unfold(queue, |mut queue| async move {
         queue.recv().await.map(|request| (request, queue))
     });
@@ -175,9 +177,14 @@ fn put_answer(
     Ok(answer.is_err())
 }
 
-async fn read_appends(mut receiver: Receiver, requests: mpsc::Sender<AppendEntriesRequest<Types>>) {
+async fn read_appends(
+    mut receiver: Receiver,
+    requests: mpsc::Sender<AppendEntriesRequest<Types>>,
+    figures: Arc<PeerRecorded>,
+) {
     // Whatever ends this ends the stream, and with it the link.
     while let Ok((wire::APPEND, body)) = receiver.receive().await {
+        figures.received_bytes.increment(body.len() as u64);
         let Ok(request) = wire::take_append(&body) else { return };
         if requests.send(request).await.is_err() {
             return;
@@ -231,11 +238,9 @@ fn answer(
             rpc.leadership_transfer = transfer;
             let answered = if pre { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
             match answered {
-                Ok(vote) => Response::Vote {
-                    vote: vote.vote,
-                    granted: vote.vote_granted,
-                    last: vote.last_log_id,
-                },
+                Ok(vote) => {
+                    Response::Vote { vote: vote.vote, granted: vote.vote_granted, last: vote.last_log_id }
+                }
                 Err(error) => Response::Refused { reason: error.to_string() },
             }
         }),
@@ -252,7 +257,9 @@ fn answer(
 
 async fn serve_snapshot(env: &Env, mut link: Link, member: &Membership) -> io::Result<()> {
     let metrics = member.consensus.peers().metrics();
-    let (vote, snapshot) = snapshot::receive(env, metrics, &mut link, &member.scratch).await?;
+    let received = snapshot::receive(env, metrics, &mut link, &member.scratch).await;
+    let (vote, snapshot) =
+        received.inspect_err(|_| metrics.recorded.snapshot_receive_failures.increment(1))?;
     let installed = member.consensus.raft().install_full_snapshot(vote, snapshot).await;
     let answer = installed.map_err(io::Error::other)?;
     snapshot::acknowledge(&mut link, &answer.vote).await

@@ -19,6 +19,7 @@ use super::wire;
 use crate::env::{Env, Exit};
 use crate::error::StoreError;
 use crate::machine::{Applied, Machine, Position, Stamp};
+use crate::metrics::Metrics;
 use crate::store::Store;
 
 /// Who hears of what was applied. Called in log order, from the task that applies; must not block.
@@ -32,6 +33,7 @@ pub trait Listener: Send + Sync {
 /// The replicated machine, for openraft.
 pub struct StateMachine {
     env: Env,
+    metrics: Arc<Metrics>,
     machine: Machine,
     listener: Arc<dyn Listener>,
     /// Where snapshots are copied to before they are sent.
@@ -45,12 +47,13 @@ impl StateMachine {
     #[must_use]
     pub fn new(
         env: Env,
+        metrics: Arc<Metrics>,
         machine: Machine,
         listener: Arc<dyn Listener>,
         scratch: PathBuf,
         checkpoints: watch::Receiver<u64>,
     ) -> Self {
-        Self { env, machine, listener, scratch, checkpoints }
+        Self { env, metrics, machine, listener, scratch, checkpoints }
     }
 
     /// A failed store ends the node at once: openraft would only stop its core, and clients would wait.
@@ -91,8 +94,9 @@ impl StateMachine {
     }
 
     fn membership(&self) -> io::Result<StoredMembership> {
-        wire::decode_membership(self.machine.membership())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the state's membership cannot be read"))
+        wire::decode_membership(self.machine.membership()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the state's membership cannot be read")
+        })
     }
 }
 
@@ -112,7 +116,10 @@ impl RaftStateMachine<Types> for StateMachine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            let began = self.env.clock.monotonic();
             self.apply_entry(entry);
+            let took = self.env.clock.monotonic().saturating_sub(began);
+            self.metrics.recorded.apply_seconds.record(took);
             if let Some(responder) = responder {
                 responder.send(());
             }
@@ -146,7 +153,11 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<alias::CommittedLeaderIdOf<Types>, u64, super::types::Member, SnapshotData>>> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<
+        Option<Snapshot<alias::CommittedLeaderIdOf<Types>, u64, super::types::Member, SnapshotData>>,
+    > {
         current_snapshot(self.machine.store(), &self.scratch)
     }
 }
@@ -159,9 +170,6 @@ fn current_snapshot(
     let Some(stamp) = store.durable_stamp() else { return Ok(None) };
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the checkpoint's stamp cannot be read");
     let meta = Stamp::decode(&stamp).as_ref().and_then(snapshot::meta).ok_or_else(unreadable)?;
-    if meta.last_log_id.is_none() {
-        return Ok(None);
-    }
     let data = SnapshotData::Live { store: Arc::clone(store), scratch: scratch.to_owned() };
     Ok(Some(Snapshot { meta, snapshot: data }))
 }
@@ -182,6 +190,6 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
             self.checkpoints.changed().await.map_err(|_| io::Error::other("the store has stopped"))?;
         }
         current_snapshot(&self.store, &self.scratch)?
-            .ok_or_else(|| io::Error::other("nothing has been applied yet"))
+            .ok_or_else(|| io::Error::other("the store has no checkpoint"))
     }
 }

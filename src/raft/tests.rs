@@ -26,6 +26,7 @@ use super::{Listener, LogStore, Member, StateMachine, seeded};
 use crate::env::{Env, real, sim};
 use crate::machine::entry::{self, GroupBuilder};
 use crate::machine::{Applied, Machine, Position};
+use crate::metrics::Metrics;
 use crate::store::{self, Store};
 
 /// Nobody waits for what is applied here.
@@ -38,7 +39,8 @@ impl Listener for Nobody {
 
 /// A node's storage in `dir`.
 fn open(env: &Env, dir: &Path) -> (LogStore, StateMachine, Arc<Store>) {
-    let hooks = Hooks { on_failure: Box::new(|error| panic!("{error}")), on_sync: Box::new(|_| ()) };
+    // Whoever waits for the log is told as well; when a test ends, its files go before its workers.
+    let hooks = Hooks { on_failure: Box::new(|_| ()), on_sync: Box::new(|_| ()) };
     let options = Options { segment_bytes: 64 << 10, ..Options::new(dir.join("wal")) };
     let (wal, _) = Wal::open(env, &options, hooks).unwrap();
     let options = store::Options { map_bytes: 1 << 28, ..store::Options::default() };
@@ -47,7 +49,8 @@ fn open(env: &Env, dir: &Path) -> (LogStore, StateMachine, Arc<Store>) {
     let (sender, checkpoints) = watch::channel(0);
     store.on_checkpoint(Arc::new(move |_| sender.send_modify(|count| *count += 1)));
     let scratch = dir.join("scratch");
-    let machine = StateMachine::new(env.clone(), machine, Arc::new(Nobody), scratch, checkpoints);
+    let metrics = Arc::new(Metrics::new(Vec::new(), 1));
+    let machine = StateMachine::new(env.clone(), metrics, machine, Arc::new(Nobody), scratch, checkpoints);
     (LogStore { wal }, machine, store)
 }
 
@@ -101,7 +104,8 @@ impl RaftStateMachine<Types> for Received {
     }
 }
 
-#[tokio::test]
+// The suite sleeps, for storage that deletes in the background.
+#[tokio::test(start_paused = true)]
 async fn storage_is_what_openraft_wants() {
     let env = real::env().unwrap();
     let builder = Builder { env: env.clone() };

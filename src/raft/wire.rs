@@ -241,37 +241,75 @@ pub fn take_snapshot_begin(body: &[u8]) -> Result<(Vote, SnapshotMeta), Malforme
 /// A question on a control or bootstrap link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    Vote { pre: bool, vote: Vote, last: Option<LogId>, transfer: bool },
-    TransferLeader { from: Vote, to: u64, last: Option<LogId> },
+    Vote {
+        pre: bool,
+        vote: Vote,
+        last: Option<LogId>,
+        transfer: bool,
+    },
+    TransferLeader {
+        from: Vote,
+        to: u64,
+        last: Option<LogId>,
+    },
     /// The leader's read index and clock.
     ReadIndex,
     /// That the cluster's clock reach this.
-    Tick { clock_ms: u64 },
+    Tick {
+        clock_ms: u64,
+    },
     /// A sealed group to propose. Answered when refused, or with `Done` once proposed.
-    Propose { group: Bytes },
+    Propose {
+        group: Bytes,
+    },
     /// A new member wants an id.
-    Join { member: Member },
+    Join {
+        member: Member,
+    },
     /// The member with this id runs, and wants to be caught up and made a voter.
-    Admit { node: u64, member: Member },
+    Admit {
+        node: u64,
+        member: Member,
+    },
     /// Bootstrap: what are you?
     Status,
     /// Bootstrap: be this node of this new cluster.
-    Form { cluster: u128, node: u64 },
+    Form {
+        cluster: u128,
+        node: u64,
+    },
 }
 
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    Vote { vote: Vote, granted: bool, last: Option<LogId> },
+    Vote {
+        vote: Vote,
+        granted: bool,
+        last: Option<LogId>,
+    },
     Done,
-    ReadIndex { index: u64, clock_ms: u64 },
-    Joined { cluster: u128, node: u64 },
+    ReadIndex {
+        index: u64,
+        clock_ms: u64,
+    },
+    Joined {
+        cluster: u128,
+        node: u64,
+    },
     /// Bootstrap: an empty data directory; this is what the node would be as a member.
-    Empty { member: Member },
+    Empty {
+        member: Member,
+    },
     /// Bootstrap: a node of a cluster.
-    Member { cluster: u128, node: u64 },
+    Member {
+        cluster: u128,
+        node: u64,
+    },
     /// Certainly not done; the asker may ask again, another node perhaps.
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
 }
 
 /// Appends a numbered request.
@@ -338,11 +376,9 @@ fn read_request(body: &Bytes) -> Option<(u64, Request)> {
             last: take.option(Take::log_id)?,
             transfer: take.flag()?,
         },
-        2 => Request::TransferLeader {
-            from: take.vote()?,
-            to: take.u64()?,
-            last: take.option(Take::log_id)?,
-        },
+        2 => {
+            Request::TransferLeader { from: take.vote()?, to: take.u64()?, last: take.option(Take::log_id)? }
+        }
         3 => Request::ReadIndex,
         4 => Request::Tick { clock_ms: take.u64()? },
         5 => Request::Propose { group: body.slice_ref(take.0) },
@@ -405,11 +441,7 @@ pub fn take_response(body: &[u8]) -> Result<(u64, Response), Malformed> {
 fn read_response(mut take: Take) -> Option<(u64, Response)> {
     let number = take.u64()?;
     let response = match take.u8()? {
-        1 => Response::Vote {
-            vote: take.vote()?,
-            granted: take.flag()?,
-            last: take.option(Take::log_id)?,
-        },
+        1 => Response::Vote { vote: take.vote()?, granted: take.flag()?, last: take.option(Take::log_id)? },
         2 => Response::Done,
         3 => Response::ReadIndex { index: take.u64()?, clock_ms: take.u64()? },
         4 => Response::Joined { cluster: take.u128()?, node: take.u64()? },
@@ -469,7 +501,10 @@ mod tests {
             prev_log_id: Some(log_id(6, 41)),
             entries: vec![
                 Entry { log_id: log_id(7, 42), payload: EntryPayload::Blank },
-                Entry { log_id: log_id(7, 43), payload: EntryPayload::Normal(Body(Bytes::from_static(b"x"))) },
+                Entry {
+                    log_id: log_id(7, 43),
+                    payload: EntryPayload::Normal(Body(Bytes::from_static(b"x"))),
+                },
                 Entry { log_id: log_id(7, 44), payload: EntryPayload::Membership(membership()) },
             ],
             leader_commit: None,
@@ -532,10 +567,16 @@ mod tests {
 
     #[test]
     fn damaged_frames_are_refused_without_panic() {
-        let whole = frame(|out| put_snapshot_begin(out, &Vote::new(1, 1), &SnapshotMeta {
-            last_log_id: Some(log_id(1, 1)),
-            last_membership: StoredMembership::new(None, membership()),
-        }));
+        let whole = frame(|out| {
+            put_snapshot_begin(
+                out,
+                &Vote::new(1, 1),
+                &SnapshotMeta {
+                    last_log_id: Some(log_id(1, 1)),
+                    last_membership: StoredMembership::new(None, membership()),
+                },
+            )
+        });
         for end in 0..whole.len() {
             assert!(take_snapshot_begin(&whole[..end]).is_err());
             drop(take_append(&whole.slice(..end)));

@@ -186,7 +186,8 @@ impl Dispatcher {
 
     async fn write(&mut self, items: &[Item], out: &mut BytesMut) {
         // What cannot be parsed is answered here, and the others go without it.
-        let checks = items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
+        let checks =
+            items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
         let valid = || items.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(item, _)| item);
         let answers = if valid().next().is_some() {
             let submitted = self.node.submit(&self.writes, |group| {
@@ -315,7 +316,9 @@ impl Dispatcher {
             Err(error) => return error.into(),
         };
         let revisions = self.node.read(barrier, |view| {
-            keys.iter().map(|key| keyspace::modified(view, db, key)).collect::<std::result::Result<Vec<_>, _>>()
+            keys.iter()
+                .map(|key| keyspace::modified(view, db, key))
+                .collect::<std::result::Result<Vec<_>, _>>()
         });
         match revisions.await {
             Ok(revisions) => {
@@ -365,9 +368,8 @@ impl Dispatcher {
         for item in &items {
             replies.push(match lane(item) {
                 Lane::Write(_) | Lane::Read(_) => logged.next().unwrap_or(Reply::Nil),
-                Lane::Session(execute) => {
-                    execute(&mut item.args(), &mut self.session).unwrap_or_else(|failure| self.failed(failure))
-                }
+                Lane::Session(execute) => execute(&mut item.args(), &mut self.session)
+                    .unwrap_or_else(|failure| self.failed(failure)),
                 Lane::Node(execute) => {
                     match execute(&mut item.args(), &mut self.session, &*self.node) {
                         Ok(Answer::Now(reply) | Answer::After(_, reply)) => reply,

@@ -114,7 +114,8 @@ impl Store {
         state.frozen = None;
         let readers = std::mem::take(lock_mut(&mut state.readers));
         drop(state);
-        self.gauges.written(self.env.clock.monotonic().saturating_sub(start));
+        let took = self.env.clock.monotonic().saturating_sub(start);
+        self.gauges.written(took, frozen.layer.len());
         // The buffer is large: it is given back here, where nobody waits for it.
         drop((readers, frozen));
         Ok(Some(stamp))
@@ -127,6 +128,7 @@ pub(super) struct Gauges {
     pub frozen_bytes: AtomicU64,
     pub checkpoints: AtomicU64,
     pub last_checkpoint_micros: AtomicU64,
+    pub checkpointed_records: AtomicU64,
     /// Whether a frozen buffer is there.
     writing: AtomicBool,
     /// Whether an entry was applied since the last freeze.
@@ -142,6 +144,7 @@ impl Gauges {
             frozen_bytes: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             last_checkpoint_micros: AtomicU64::new(0),
+            checkpointed_records: AtomicU64::new(0),
             writing: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             frozen_at_micros: AtomicU64::new(micros(now)),
@@ -162,7 +165,8 @@ impl Gauges {
         self.writing.store(true, Release);
     }
 
-    fn written(&self, took: Duration) {
+    fn written(&self, took: Duration, records: usize) {
+        self.checkpointed_records.fetch_add(records as u64, Relaxed);
         self.frozen_bytes.store(0, Relaxed);
         self.checkpoints.fetch_add(1, AcqRel);
         self.last_checkpoint_micros.store(micros(took), Relaxed);

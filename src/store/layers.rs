@@ -77,6 +77,11 @@ impl Layer {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// How many keys it changes.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
 }
 
 fn bytes_of(change: &Change) -> u64 {

@@ -2,6 +2,7 @@
 //! of a [`Txn`](super::Txn), whose commands must find the same on every node.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use crate::env::Rng;
 pub struct Local {
     rng: Arc<dyn Rng>,
     cursors: Mutex<Cursors>,
+    /// Keys that reads looked for and found, or not, since they were last asked for.
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// The keys behind the SCAN cursors given out of late.
@@ -31,13 +35,25 @@ const CURSOR_KEY_BYTES_MAX: usize = 1024;
 impl Local {
     /// An empty memory.
     pub(super) fn new(rng: Arc<dyn Rng>) -> Self {
-        Self { rng, cursors: Mutex::default() }
+        Self { rng, cursors: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// A number from this node's chance.
     #[must_use]
     pub fn draw(&self) -> u64 {
         self.rng.next_u64()
+    }
+
+    /// A read looked for a key.
+    pub fn looked_up(&self, found: bool) {
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many keys reads have found, and not found, since this was last asked.
+    #[must_use]
+    pub fn take_lookups(&self) -> (u64, u64) {
+        (self.hits.swap(0, Ordering::Relaxed), self.misses.swap(0, Ordering::Relaxed))
     }
 
     /// Keeps what a cursor stands for. Of two keys with one cursor the smaller is kept: a scan that goes

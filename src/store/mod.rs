@@ -149,6 +149,8 @@ pub struct StoreStats {
     pub used_bytes: u64,
     /// Checkpoints since the start.
     pub checkpoints: u64,
+    /// Records that checkpoints have written since the start.
+    pub checkpointed_records: u64,
     /// How long the last checkpoint took.
     pub last_checkpoint_micros: u64,
 }
@@ -235,6 +237,12 @@ impl Store {
         View::shared(self.read(), now_ms, &self.local)
     }
 
+    /// What this node keeps for its readers.
+    #[must_use]
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
     /// The state for the writes of one log entry, which become visible together when the transaction is
     /// dropped. `now_ms` and `seed` are the entry's; the clock does not go back whatever the entry says. For the one thread that applies entries.
     #[must_use]
@@ -255,6 +263,7 @@ impl Store {
             database_bytes: size.file_bytes,
             used_bytes: size.used_bytes,
             checkpoints: self.gauges.checkpoints.load(Relaxed),
+            checkpointed_records: self.gauges.checkpointed_records.load(Relaxed),
             last_checkpoint_micros: self.gauges.last_checkpoint_micros.load(Relaxed),
         })
     }

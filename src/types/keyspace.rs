@@ -180,7 +180,11 @@ impl<'k> Place<'k> {
 /// The living key's record.
 pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
     let place = Place::find(view, db, key)?;
-    Ok(if place.gone { None } else { place.found })
+    let found = if place.gone { None } else { place.found };
+    if let Some(local) = view.local() {
+        local.looked_up(found.is_some());
+    }
+    Ok(found)
 }
 
 /// Whether there is such a key.

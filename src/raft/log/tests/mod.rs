@@ -115,7 +115,9 @@ fn read_all(wal: &Wal) -> Vec<LogEntry> {
 
 /// Collects what callbacks were told, in order.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(u64, Result<(), String>)>>>);
+struct Told(Arc<Mutex<Vec<Telling>>>);
+
+type Telling = (u64, Result<(), String>);
 
 impl Told {
     fn done(&self, label: u64) -> Done {
@@ -125,7 +127,7 @@ impl Told {
         })
     }
 
-    fn all(&self) -> Vec<(u64, Result<(), String>)> {
+    fn all(&self) -> Vec<Telling> {
         self.0.lock().expect("kept").clone()
     }
 

@@ -26,4 +26,6 @@ pub mod node;
 pub mod server;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tidy;

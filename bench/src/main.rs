@@ -8,45 +8,31 @@
 //! What it cannot see: work that a server puts off until after a run, as long as that run is short. Long runs
 //! (`--seconds 60`) contain checkpoints and rewrites of logs; short ones wait for them to end, in between.
 
-mod load;
-mod measure;
 mod options;
-mod report;
-mod server;
 mod workload;
 
-use std::collections::HashMap;
+mod comparison;
+
+mod load;
+mod measure;
+mod server;
+
+mod report;
+
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use compat_tests::wait_for;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally};
-use measure::{Figures, Machine};
+use comparison::Comparison;
+use measure::Machine;
 use options::{Invocation, Options};
-use report::{CrossCheck, Report, Run};
-use server::{Cluster, Entry, Node, REFERENCE, Service, Target};
-use workload::{Chance, KEYS, Mix, VALUE_BYTES, Workload};
-
-/// A run begins with a part that is not measured: so much of its length, but not more than this.
-const WARM_UP_SHARE: f64 = 0.25;
-const WARM_UP_MAX: Duration = Duration::from_secs(1);
-
-/// How long filling a server with all keys may take.
-const FILL_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Before a run, all servers are to be idle, using less than so much of a core for so long; they get this
-/// much time for it, and then they are measured as they are.
-const IDLE_SHARE: f64 = 0.2;
-const IDLE_LOOK: Duration = Duration::from_millis(200);
-const IDLE_PATIENCE: Duration = Duration::from_secs(5);
+use report::Report;
 
 fn main() -> ExitCode {
     let options = match options::parse(std::env::args().skip(1)) {
@@ -87,10 +73,10 @@ fn run(options: &Options) -> Result<()> {
     }
     let place = Place::new(options)?;
     let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(&place.data)?;
-    if measure::is_in_memory(directory.path())? {
+    let machine = Machine::describe(directory.path())?;
+    if machine.is_in_memory() {
         bail!("{} is in memory; --dir wants a directory on a disk", place.data.display());
     }
-    let machine = Machine::describe(directory.path())?;
     let mut report = Report {
         machine,
         seconds: options.seconds,
@@ -100,10 +86,7 @@ fn run(options: &Options) -> Result<()> {
         notes: Vec::new(),
     };
 
-    let mut bench = Bench { seconds: options.seconds, clusters: Vec::new(), seeds: 0, stop: &stop };
-    let targets = bench.start(options, &place.quorate, directory.path(), &mut report.notes);
-    bench.measure_all(options, &targets, &mut report);
-    drop(bench);
+    Comparison::new(options, &place.quorate, directory.path(), &stop).run(&mut report);
 
     let json = serde_json::to_string_pretty(&report.json())?;
     let markdown = report.markdown();
@@ -164,55 +147,4 @@ fn build(target: &Path) -> Result<PathBuf> {
         .context("cargo builds the server; --server PATH takes one that is built")?;
     ensure!(status.success(), "cargo build -p quorate failed");
     Ok(target.join("release/quorate"))
-}
-
-/// The servers under measurement.
-struct Bench<'a> {
-    seconds: f64,
-    clusters: Vec<Cluster>,
-    /// How many seeds have been used up.
-    seeds: u64,
-    stop: &'a AtomicBool,
-}
-
-impl Bench<'_> {
-    /// Starts and fills what is needed for the targets, and returns those that can be measured, the reference
-    /// first if it is there. What cannot be is noted.
-    fn start(
-        &mut self,
-        options: &Options,
-        quorate: &Path,
-        directory: &Path,
-        notes: &mut Vec<String>,
-    ) -> Vec<&'static Target> {
-        let mut targets = vec![REFERENCE];
-        targets.extend(options.targets.iter().filter(|target| target.name != REFERENCE.name));
-        let mut results: HashMap<&str, bool> = HashMap::new();
-        targets.retain(|target| {
-            // Targets that differ in their entry only share their processes.
-            let service = format!("{:?}", target.service);
-            if self.clusters.iter().any(|cluster| cluster.service == target.service) {
-                return true;
-            }
-            let _ = (&mut results, service);
-            let program = match target.service.foreign_program() {
-                None => quorate.to_owned(),
-                Some(name) => match server::installed(name) {
-                    Some(path) => path,
-                    None => {
-                        note(notes, format!("{}: {name} is not installed", target.title));
-                        return false;
-                    }
-                },
-            };
-            match self.start_service(target.service, &program, &directory.join(target.name)) {
-                Ok(()) => true,
-                Err(error) => {
-                    note(notes, format!("{}: {error:#}", target.title));
-                    false
-                }
-            }
-        });
-        targets
-    }
 }

@@ -163,6 +163,13 @@ impl Machine {
         })
     }
 
+    /// Whether what is written to the described directory reaches no disk.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        ["tmpfs", "ramfs"].contains(&self.filesystem.as_str())
+    }
+
+    #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
             "date": self.date,
@@ -176,14 +183,6 @@ impl Machine {
             "load_average_before": self.load_average,
         })
     }
-}
-
-/// Whether what is written to `directory` reaches no disk.
-pub fn is_in_memory(directory: &Path) -> Result<bool> {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    let kind = i64::from(rustix::fs::statfs(directory)?.f_type);
-    Ok([TMPFS, RAMFS].contains(&kind))
 }
 
 /// The type of the file system that has `directory`.

@@ -152,6 +152,12 @@ impl Cluster {
         Ok(nodes)
     }
 
+    /// The ends of the nodes' logs.
+    #[must_use]
+    pub fn log_tails(&self) -> String {
+        self.nodes.iter().map(Node::log_tail).collect()
+    }
+
     fn leader(&self) -> Result<usize> {
         wait_for("a leader", START_TIMEOUT, || {
             let mut leaders = (0..self.nodes.len()).filter(|&i| self.nodes[i].leads(self.service));
@@ -311,7 +317,7 @@ impl Node {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        format!("its log ends so:\n{}\n", tail.join("\n"))
+        format!("the log of {} ends so:\n{}\n", self.address, tail.join("\n"))
     }
 }
 

@@ -327,6 +327,15 @@ impl Node {
         self.consensus.view()
     }
 
+    /// How far this node has applied the log, and a hash of its state there: the same on all nodes. Reads the
+    /// whole state; says nothing while entries are being applied.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn digest(&self) -> Result<(u64, u64), StoreError> {
+        Ok((self.applied.reached().index, self.store.state_hash()?))
+    }
+
     /// Proposes the commands that `fill` adds, to be applied one after another; see [`Proposals::submit`].
     ///
     /// # Errors

@@ -52,32 +52,31 @@ async fn a_log_on_a_real_disk() {
 
 #[tokio::test]
 async fn readers_never_see_a_gap_while_the_log_moves_on() {
-    const LAST: u64 = 5000;
+    const LAST: u64 = 2500;
     let env = crate::env::real::env().expect("the world as it is");
     let dir = tempfile::tempdir().expect("a directory");
     let (wal, _) = open(&env, dir.path());
-    let reader = {
-        let wal = wal.clone();
-        std::thread::spawn(move || {
-            let mut next = 0;
-            while next < LAST {
-                // Some of it from disk; what is purged meanwhile is passed over.
-                let start = wal.first_index().map_or(0, |first| first.max(next.saturating_sub(100)));
-                let read = wal.read(start..LAST, 80_000).expect("reads");
-                for (entry, expected) in read.iter().zip(start..) {
-                    assert_eq!(*entry, super::entry(1, expected, 300));
-                }
-                next = next.max(read.last().map_or(0, |last| last.id.index + 1));
+    let read_on = || {
+        let mut next = 0;
+        while next < LAST {
+            // Some of it from disk; what is purged meanwhile is passed over.
+            let start = wal.first_index().map_or(0, |first| first.max(next.saturating_sub(100)));
+            let read = wal.read(start..LAST, 80_000).expect("reads");
+            for (entry, expected) in read.iter().zip(start..) {
+                assert_eq!(*entry, super::entry(1, expected, 300));
             }
-        })
-    };
-    for first in (0..LAST).step_by(50) {
-        wal.append(entries(1, first..first + 50, 300), ignore());
-        if first % 500 == 0 && first > 1000 {
-            wal.purge(id(1, first - 600));
+            next = next.max(read.last().map_or(0, |last| last.id.index + 1));
         }
-        settle(&wal);
-    }
-    reader.join().expect("the reader saw no gap");
-    assert!(wal.stats().syncs > 100);
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(read_on);
+        for first in (0..LAST).step_by(50) {
+            wal.append(entries(1, first..first + 50, 300), ignore());
+            if first % 500 == 0 && first > 1000 {
+                wal.purge(id(1, first - 600));
+            }
+            settle(&wal);
+        }
+    });
+    assert!(wal.stats().syncs >= 50);
 }

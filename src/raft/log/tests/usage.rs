@@ -302,22 +302,21 @@ fn the_next_segment_is_ready_before_it_is_needed() {
 #[test]
 fn recycled_segments_show_nothing_of_their_former_lives() {
     let world = World::new();
-    let mut term = 1;
     let (mut wal, _) = world.open();
     let mut next = 0;
     let mut reused = 0;
-    for round in 0..20_u64 {
-        wal.append(entries(term, next..next + 40, 500 + round as usize % 7), ignore());
+    for term in 1..20_u64 {
+        let bytes = 500 + term as usize % 7;
+        wal.append(entries(term, next..next + 40, bytes), ignore());
         next += 40;
         world.run();
         wal.purge(id(term, next - 2));
         world.run();
         (wal, _) = world.open();
-        assert_eq!(read_all(&wal), [entry(term, next - 1, 500 + round as usize % 7)]);
+        assert_eq!(read_all(&wal), [entry(term, next - 1, bytes)]);
         let last = world.disk.names().into_iter().rfind(|name| name.ends_with(".log")).expect("a segment");
         let bytes = world.disk.bytes(&options().dir.join(last));
         reused += u64::from(bytes[segment::HEADER_BYTES as usize..].iter().any(|byte| *byte != 0));
-        term += 1;
     }
     assert!(reused > 10, "segments were reused as they were: {reused}");
 }

@@ -1,0 +1,183 @@
+//! A client: one connection at a time, to one node after another.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use redis_protocol::resp2::decode::decode_bytes_mut;
+use redis_protocol::resp2::types::BytesFrame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::cluster::{HOSTS, REQUEST_TIMEOUT};
+use crate::env::{BoxStream, Env, Rng};
+
+/// How long a client waits for a connection, or for an answer: longer than a node that runs takes to say
+/// that it cannot help.
+const PATIENCE: Duration = Duration::from_millis(2 * REQUEST_TIMEOUT.as_millis() as u64);
+
+/// What became of a request, as far as the client can know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Reply(BytesFrame),
+    /// An error that promises that nothing was done, or the request never left.
+    NotApplied,
+    /// An error that says so, a connection that broke, or silence.
+    Unknown,
+}
+
+impl Answer {
+    /// The number in a reply; 0 for a key that is not there.
+    #[track_caller]
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Reply(frame) => Some(number(frame)),
+            Self::NotApplied | Self::Unknown => None,
+        }
+    }
+}
+
+/// The number in a frame; 0 for nil.
+#[track_caller]
+pub fn number(frame: &BytesFrame) -> u64 {
+    match frame {
+        BytesFrame::Null => 0,
+        BytesFrame::Integer(number) => u64::try_from(*number).expect("counters count up"),
+        BytesFrame::BulkString(bytes) => {
+            let text = std::str::from_utf8(bytes).expect("a number");
+            text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+        }
+        other => panic!("{other:?} is not a number"),
+    }
+}
+
+/// A client of the cluster.
+pub struct Client {
+    env: Env,
+    rng: super::Dice,
+    /// The node it keeps to, if it does.
+    home: Option<&'static str>,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    stream: BoxStream,
+    received: BytesMut,
+}
+
+impl Client {
+    /// A client that goes to another node whenever one fails it.
+    pub fn new(env: Env, rng: super::Dice) -> Self {
+        Self { env, rng, home: None, connection: None }
+    }
+
+    /// A client of one node.
+    pub fn of(env: Env, rng: super::Dice, host: &'static str) -> Self {
+        Self { env, rng, home: Some(host), connection: None }
+    }
+
+    /// Its world.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Its chance.
+    pub fn rng(&self) -> &super::Dice {
+        &self.rng
+    }
+
+    /// The time, on the client's clock.
+    pub fn now(&self) -> Duration {
+        self.env.clock.monotonic()
+    }
+
+    /// Sends one command and waits for what becomes of it.
+    pub async fn call(&mut self, argv: &[&str]) -> Answer {
+        self.pipeline(&[argv]).await.pop().expect("an answer for each")
+    }
+
+    /// Sends commands in one piece. An answer for each, in order.
+    pub async fn pipeline(&mut self, commands: &[&[&str]]) -> Vec<Answer> {
+        let Some(mut connection) = self.connect().await else {
+            return vec![Answer::NotApplied; commands.len()];
+        };
+        let mut request = Vec::new();
+        for argv in commands {
+            request.extend_from_slice(format!("*{}\r\n", argv.len()).as_bytes());
+            for word in *argv {
+                request.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+            }
+        }
+        let mut answers = Vec::new();
+        let exchange = async {
+            if connection.stream.write_all(&request).await.is_err() {
+                return false;
+            }
+            while answers.len() < commands.len() {
+                match connection.receive().await {
+                    Some(frame) => answers.push(interpret(frame)),
+                    None => return false,
+                }
+            }
+            true
+        };
+        let whole = tokio::select! {
+            biased;
+            whole = exchange => whole,
+            () = self.env.clock.sleep(PATIENCE) => false,
+        };
+        // After an error it looks elsewhere.
+        if whole && answers.iter().all(|answer| matches!(answer, Answer::Reply(_))) {
+            self.connection = Some(connection);
+        }
+        answers.resize(commands.len(), Answer::Unknown);
+        answers
+    }
+
+    async fn connect(&mut self) -> Option<Connection> {
+        if let Some(connection) = self.connection.take() {
+            return Some(connection);
+        }
+        let host = self.home.unwrap_or_else(|| HOSTS[self.rng.below(HOSTS.len() as u64) as usize]);
+        let address = format!("{host}:6379");
+        let stream = tokio::select! {
+            biased;
+            stream = self.env.net.connect(&address) => stream.ok(),
+            () = self.env.clock.sleep(PATIENCE) => None,
+        };
+        if stream.is_none() {
+            self.env.clock.sleep(Duration::from_millis(50 + self.rng.next_u64() % 50)).await;
+        }
+        stream.map(|stream| Connection { stream, received: BytesMut::new() })
+    }
+}
+
+impl Connection {
+    async fn receive(&mut self) -> Option<BytesFrame> {
+        loop {
+            let decoded = decode_bytes_mut(&mut self.received).expect("a node speaks RESP");
+            if let Some((frame, _, _)) = decoded {
+                return Some(frame);
+            }
+            match self.stream.read_buf(&mut self.received).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn interpret(frame: BytesFrame) -> Answer {
+    match &frame {
+        BytesFrame::Error(text) => match text.split(' ').next() {
+            Some("CLUSTERDOWN" | "TRYAGAIN") => Answer::NotApplied,
+            Some("UNKNOWN") => Answer::Unknown,
+            _ => panic!("an error that nothing here provokes: {text}"),
+        },
+        _ => Answer::Reply(frame),
+    }
+}
+
+/// A value that begins with `number` and is `length` long, or longer if it must.
+pub fn value(number: u64, length: usize) -> String {
+    format!("{number} {}", "x".repeat(length))
+}
+

@@ -1,0 +1,142 @@
+//! Three nodes: the real server, on simulated hosts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::env::sim::World;
+use crate::node::Node;
+use crate::raft::Role;
+use crate::server::Server;
+
+/// The nodes' hosts.
+pub const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
+/// How long a node lets a client wait for a quorum.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    world: World,
+    nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
+    /// Why nodes could not start.
+    failures: Arc<Mutex<Vec<String>>>,
+}
+
+impl Cluster {
+    /// A cluster whose hosts are off.
+    pub fn new(world: &World) -> Self {
+        Self { world: world.clone(), nodes: Arc::default(), failures: Arc::default() }
+    }
+
+    /// The world it is in.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Switches a host on, and starts its node.
+    pub fn start(&self, host: &'static str) {
+        let env = self.world.node(host);
+        let (nodes, failures) = (Arc::clone(&self.nodes), Arc::clone(&self.failures));
+        let serving = {
+            let env = env.clone();
+            async move {
+                match Server::start(env, &config(host)).await {
+                    Ok(server) => {
+                        nodes.lock().expect("no holder panics").insert(host, Arc::downgrade(server.node()));
+                        std::future::pending::<()>().await;
+                    }
+                    Err(error) => {
+                        failures.lock().expect("no holder panics").push(format!("{host}: {error}"));
+                    }
+                }
+            }
+        };
+        env.spawner.spawn(Box::pin(serving)).detach();
+    }
+
+    /// Starts what is off.
+    pub fn start_all(&self) {
+        for host in HOSTS {
+            if !self.world.is_up(host) {
+                self.start(host);
+            }
+        }
+    }
+
+    /// The node on `host`, if it is part of the cluster by now.
+    pub fn node(&self, host: &str) -> Option<Arc<Node>> {
+        let nodes = self.nodes.lock().expect("no holder panics");
+        nodes.get(host).and_then(Weak::upgrade).filter(|_| self.world.is_up(host))
+    }
+
+    /// The host whose node leads, as far as it knows itself.
+    pub fn leader(&self) -> Option<&'static str> {
+        let leads = |host: &&str| {
+            self.node(host).is_some_and(|node| node.view().borrow().role == Role::Leader)
+        };
+        HOSTS.into_iter().find(leads)
+    }
+
+    /// Waits until a node leads, for at most `limit`.
+    pub async fn led(&self, limit: Duration) -> Option<&'static str> {
+        let clock = self.world.client_env().clock;
+        let give_up = self.world.elapsed() + limit;
+        while self.world.elapsed() < give_up {
+            if let Some(host) = self.leader() {
+                return Some(host);
+            }
+            clock.sleep(Duration::from_millis(10)).await;
+        }
+        None
+    }
+
+    /// Where each node stands: how far it has applied the log, and a hash of its state.
+    pub fn digests(&self) -> Vec<(u64, u64)> {
+        let nodes = HOSTS.iter().filter_map(|host| self.node(host));
+        nodes.map(|node| node.digest().expect("the state can be read")).collect()
+    }
+
+    /// Waits until all nodes have applied the same, and checks that it made them the same.
+    pub async fn settle(&self, limit: Duration) -> Result<(), String> {
+        let clock = self.world.client_env().clock;
+        let give_up = self.world.elapsed() + limit;
+        loop {
+            let digests = self.digests();
+            let all = digests.len() == HOSTS.len();
+            if all && digests.iter().all(|(applied, _)| *applied == digests[0].0) {
+                let same = digests.iter().all(|digest| *digest == digests[0]);
+                return if same { Ok(()) } else { Err(format!("the nodes differ: {digests:x?}")) };
+            }
+            if self.world.elapsed() > give_up {
+                return Err(format!("the nodes do not get together: {digests:x?}"));
+            }
+            clock.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What went wrong with nodes that nobody made fail.
+    pub fn failures(&self) -> Vec<String> {
+        self.failures.lock().expect("no holder panics").clone()
+    }
+}
+
+fn config(host: &str) -> Config {
+    let timeout = REQUEST_TIMEOUT.as_millis().to_string();
+    let mut config = Config::of(&[
+        ("data", "data"),
+        ("listen", &format!("{host}:6379")),
+        ("peer-listen", &format!("{host}:7000")),
+        ("peers", "n1:7000,n2:7000,n3:7000"),
+        ("request-timeout-ms", &timeout),
+        ("checkpoint-seconds", "2"),
+    ])
+    .expect("these fit");
+    // Smaller than an operator may: so that the log is recycled, the buffer runs over, and a node that was
+    // away is sent a snapshot, within seconds.
+    config.wal_segment_bytes = 64 << 10;
+    config.wal_keep_bytes = 128 << 10;
+    config.buffer_bytes = 128 << 10;
+    config
+}

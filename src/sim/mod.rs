@@ -1,0 +1,199 @@
+//! A whole cluster in one thread, decided by a seed: the real server on simulated hosts, clients that
+//! remember what they saw, and everything that can happen to either.
+//!
+//! A run that fails says how to see it again: `SEED=7 cargo test sim`. With a seed given, only that one is
+//! run, by each of the tests that choose by seed.
+//!
+//! Reading order: [`cluster`], [`client`], [`workload`] (what clients do), [`faults`] (what happens meanwhile),
+//! [`history`] (what must be true of what they saw); then the tests here.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod cluster;
+mod faults;
+mod history;
+mod workload;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Client;
+use cluster::{Cluster, HOSTS};
+use faults::Fault;
+use workload::Shared;
+
+use crate::env::sim::{self, World};
+use crate::env::{Env, Rng};
+
+/// Counters that many clients increment.
+const COUNTERS: &[&str] = &["counter-a", "counter-b"];
+/// How long a cluster may take to recover once nothing is wrong any more.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Somebody's chance, from the run's seed.
+#[derive(Clone)]
+pub struct Dice(Arc<dyn Rng>);
+
+impl Dice {
+    /// A number below `limit`.
+    pub fn below(&self, limit: u64) -> u64 {
+        self.0.next_u64() % limit.max(1)
+    }
+
+    /// Any number.
+    pub fn next_u64(&self) -> u64 {
+        self.0.next_u64()
+    }
+}
+
+/// The client host's own chance serves all clients: they take turns in an order that the seed decides.
+fn dice(env: &Env) -> Dice {
+    Dice(Arc::clone(&env.rng))
+}
+
+/// What a run is made of.
+struct Plan {
+    /// What may happen, in each of the sequences that go on at once.
+    faults: &'static [Fault],
+    sequences: usize,
+    /// Whether it may happen before the cluster has formed.
+    early: bool,
+    lasts: Duration,
+}
+
+/// Runs a cluster by a plan, and checks everything. Returns the trace's hash, and how much was answered.
+fn run(seed: u64, plan: &Plan) -> Result<(u64, usize), String> {
+    sim::run(seed, async |world| {
+        let checked = live(&world, plan).await;
+        let hash = world.trace_hash();
+        checked.map(|answered| (hash, answered))
+    })
+}
+
+async fn live(world: &World, plan: &Plan) -> Result<usize, String> {
+    let cluster = Cluster::new(world);
+    cluster.start_all();
+    if !plan.early {
+        cluster.led(RECOVERY).await.ok_or("the cluster does not form")?;
+    }
+    let env = world.client_env();
+    let shared = Shared::default();
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| env.spawner.spawn(task);
+    let client = || Client::new(env.clone(), dice(&env));
+    let mut clients = Vec::new();
+    for number in 0..2 {
+        clients.push(spawn(Box::pin(workload::write(client(), shared.clone(), number))));
+        clients.push(spawn(Box::pin(workload::increment(client(), shared.clone(), COUNTERS))));
+        clients.push(spawn(Box::pin(workload::transact(client(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::watch_ends(client(), shared.clone(), number))));
+    }
+    for _ in 0..3 {
+        clients.push(spawn(Box::pin(workload::read(client(), shared.clone(), COUNTERS))));
+    }
+    let end = world.elapsed() + plan.lasts;
+    let misfortunes =
+        (0..plan.sequences).map(|_| faults::run(cluster.clone(), dice(&env), plan.faults, end));
+    futures_util::future::join_all(misfortunes).await;
+    while world.elapsed() < end {
+        env.clock.sleep(Duration::from_millis(100)).await;
+    }
+
+    // From here on all is well.
+    world.heal();
+    cluster.start_all();
+    shared.end();
+    let give_up = world.elapsed() + RECOVERY;
+    while clients.iter().any(|client| !client.is_finished()) {
+        if world.elapsed() > give_up {
+            return Err("a client is not answered".into());
+        }
+        env.clock.sleep(Duration::from_millis(100)).await;
+    }
+    finish(&cluster, &shared, &env).await
+}
+
+/// Looks at everything once more, through every node, and checks what was seen.
+async fn finish(cluster: &Cluster, shared: &Shared, env: &Env) -> Result<usize, String> {
+    let world = cluster.world();
+    let registers = {
+        let history = shared.history.lock().expect("no holder panics");
+        history.registers.keys().cloned().collect::<Vec<_>>()
+    };
+    for host in HOSTS {
+        let mut client = Client::of(env.clone(), dice(env), host);
+        let give_up = world.elapsed() + RECOVERY;
+        let keys = registers.iter().map(String::as_str).chain(COUNTERS.iter().copied());
+        for key in keys {
+            let (start, value) = loop {
+                let start = client.now();
+                if let Some(value) = client.call(&["GET", key]).await.number() {
+                    break (start, value);
+                }
+                if world.elapsed() > give_up {
+                    return Err(format!("{host} does not answer any more"));
+                }
+            };
+            let span = history::Span { start, end: client.now() };
+            let mut history = shared.history.lock().expect("no holder panics");
+            if let Some(register) = history.registers.get_mut(key) {
+                register.reads.push((value, span));
+            }
+            if let Some(counter) = history.counters.get_mut(key) {
+                counter.reads.push((value, span));
+                counter.check_sum(value).map_err(|what| format!("{key}, on {host}: {what}"))?;
+            }
+        }
+    }
+    cluster.settle(RECOVERY).await?;
+    if let Some(failure) = cluster.failures().first() {
+        return Err(format!("a node cannot start: {failure}"));
+    }
+    let history = shared.history.lock().expect("no holder panics");
+    history.check()?;
+    Ok(history.answered())
+}
+
+/// Runs `plan` with each of `seeds`, or with the one that is asked for.
+#[track_caller]
+fn check(test: &str, seeds: std::ops::RangeInclusive<u64>, plan: &Plan) {
+    let asked = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let seeds = asked.map_or(seeds, |seed: u64| seed..=seed);
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, plan)));
+        let failure = match outcome {
+            Ok(Ok((_, answered))) if answered > 0 => continue,
+            Ok(Ok(_)) => "nothing was answered".to_owned(),
+            Ok(Err(failure)) => failure,
+            Err(_) => "it panicked, see above".to_owned(),
+        };
+        panic!("{failure}\nSEED={seed} cargo test --lib sim::{test}");
+    }
+}
+
+#[test]
+fn a_cluster_in_peace() {
+    let plan = Plan { faults: &[], sequences: 0, early: false, lasts: Duration::from_secs(5) };
+    check("a_cluster_in_peace", 1..=2, &plan);
+}
+
+#[test]
+fn a_cluster_through_everything() {
+    let plan = Plan { faults: &Fault::ALL, sequences: 2, early: false, lasts: Duration::from_secs(20) };
+    check("a_cluster_through_everything", 1..=5, &plan);
+}
+
+#[test]
+fn a_cluster_that_forms_under_fire() {
+    let faults = &[Fault::Crash, Fault::CrashAll, Fault::Cut, Fault::Loss, Fault::CrashInWrite];
+    let plan = Plan { faults, sequences: 2, early: true, lasts: Duration::from_secs(8) };
+    check("a_cluster_that_forms_under_fire", 1..=3, &plan);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let plan = Plan { faults: &Fault::ALL, sequences: 2, early: false, lasts: Duration::from_secs(5) };
+    assert_eq!(run(11, &plan), run(11, &plan));
+    assert_ne!(run(11, &plan).map(|(hash, _)| hash), run(12, &plan).map(|(hash, _)| hash));
+}

@@ -1,8 +1,9 @@
 //! Patterns of keys and channels, as Redis matches them.
 //!
 //! `*` is any bytes, `?` any byte, `[a-c]` one of some, `[^a-c]` none of them, `\` takes the next byte
-//! as it is. A class without its `]` ends with the pattern, and a last `\` is itself. Ranges compare
-//! unsigned bytes, where Redis' depend on the signedness of C's `char`.
+//! as it is. A class without its `]` ends with the pattern, and a last `\` is itself. The empty text matches
+//! no pattern but the empty one, not even `*`. Ranges compare unsigned bytes, where Redis' depend on the
+//! signedness of C's `char`.
 //!
 //! Redis' matcher calls itself for each `*`, which a client can turn against the stack and the clock.
 //! This one does not: since a `*` takes any bytes, nothing before the last one met has to be tried
@@ -36,6 +37,9 @@ pub fn literal_prefix(pattern: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn matches_folded(pattern: &[u8], text: &[u8], fold: impl Fn(u8) -> u8 + Copy) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut pattern, mut text) = (pattern, text);
     // What follows the last `*`, and the text that it was last tried on.
     let mut retry: Option<(&[u8], &[u8])> = None;
@@ -144,9 +148,9 @@ mod tests {
         for (pattern, text, expected) in [
             ("", "", true),
             ("", "a", false),
-            ("*", "", true),
+            ("*", "", false),
             ("*", "anything", true),
-            ("**", "", true),
+            ("**", "", false),
             ("?", "", false),
             ("?", "a", true),
             ("?", "ab", false),
@@ -270,7 +274,8 @@ mod tests {
         #[test]
         fn backtracking_misses_nothing(pattern in "[ab*?\\[\\]^\\\\-]{0,10}", text in "[ab\\]-]{0,10}") {
             let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-            let expected = matches_by_definition(pattern, text);
+            let expected = pattern.is_empty() || !text.is_empty();
+            let expected = expected && matches_by_definition(pattern, text);
             prop_assert_eq!(matches(pattern, text), expected);
             if expected {
                 prop_assert!(text.starts_with(&literal_prefix(pattern)));

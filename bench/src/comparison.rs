@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use compat_tests::wait_for;
 
 use crate::load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally};
-use crate::measure::{self, Figures};
+use crate::measure::{self, Disk, Figures};
 use crate::options::Options;
 use crate::report::{CrossCheck, Report, Run, digits, thousands};
 use crate::server::{self, Cluster, Entry, Node, REFERENCE, Service, Target};
@@ -36,8 +36,9 @@ pub struct Comparison<'a> {
     options: &'a Options,
     /// The program of Quorate.
     quorate: &'a Path,
-    /// Where all servers' data is.
+    /// Where all servers' data is, and the disk that it is on.
     directory: &'a Path,
+    disk: Disk,
     /// Set when it is time to end.
     stop: &'a AtomicBool,
     clusters: Vec<Cluster>,
@@ -47,39 +48,52 @@ pub struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     /// A comparison in which nothing runs yet.
-    #[must_use]
-    pub fn new(options: &'a Options, quorate: &'a Path, directory: &'a Path, stop: &'a AtomicBool) -> Self {
-        Self {
+    pub fn new(
+        options: &'a Options,
+        quorate: &'a Path,
+        directory: &'a Path,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        Ok(Self {
             options,
             quorate,
             directory,
+            disk: Disk::of(directory)?,
             stop,
             clusters: Vec::new(),
             seed: 0,
-            progress: Progress::default(),
-        }
+            progress: Progress::new(0),
+        })
     }
 
     /// Runs everything, and then ends the servers. What fails is noted in the report, and the rest goes on.
     pub fn run(mut self, report: &mut Report) {
         let targets = self.start(report);
-        let on = |workload: &Workload| -> Vec<&'static Target> {
-            targets.iter().copied().filter(|target| suits(workload, target)).collect()
-        };
-        let (pairs, workloads) = (self.options.pairs, &self.options.workloads);
-        let runs = |workload: &&Workload| groups(&on(workload), 0).concat().len() * pairs;
-        self.progress = Progress::new(workloads.iter().copied().map(|workload| runs(&workload)).sum());
-        for workload in workloads {
-            let mut left = on(workload);
+        let redis_benchmark = self.options.redis_benchmark && server::installed("redis-benchmark").is_some();
+        if self.options.redis_benchmark && !redis_benchmark {
+            note(report, "redis-benchmark is not installed".to_owned());
+        }
+        let pairs = self.options.pairs;
+        let plans = self.options.workloads.iter().map(|&workload| {
+            let suited = targets.iter().copied().filter(|target| suits(workload, target));
+            (workload, suited.collect::<Vec<_>>())
+        });
+        let plans: Vec<_> = plans.collect();
+        let runs = plans.iter().map(|(_, targets)| groups(targets, 0).concat().len() * pairs);
+        self.progress = Progress::new(runs.sum());
+        for (workload, mut targets) in plans {
             for pair in 0..pairs {
-                for group in groups(&left, pair) {
+                for group in groups(&targets, pair) {
                     let failed = self.measure_group(workload, pair, &group, report);
-                    left.retain(|target| !failed.contains(&target.name));
+                    targets.retain(|target| !failed.contains(&target.name));
                 }
             }
-            if self.options.redis_benchmark {
-                self.cross_check(workload, &left, report);
+            if redis_benchmark {
+                self.cross_check(workload, &targets, report);
             }
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            note(report, "interrupted before all runs were made".to_owned());
         }
     }
 
@@ -120,7 +134,7 @@ impl<'a> Comparison<'a> {
         } else {
             self.fill(leader, Grpc::new(leader, mix, chance, keys))
         };
-        let tally = tally.with_context(|| format!("filling it failed; {}", cluster.log_tails()))?;
+        let tally = tally.inspect_err(|_| eprint!("{}", cluster.log_tails())).context("filling it")?;
         if tally.replies.errors > 0 {
             bail!("{} of {KEYS} SETs failed: {:?}", tally.replies.errors, tally.replies.first_error);
         }
@@ -213,7 +227,7 @@ impl<'a> Comparison<'a> {
         let limit = |seconds| Limit { time: Duration::from_secs_f64(seconds), requests: u64::MAX };
         let mut load = Load::connect(address, workload.connections, workload.pipeline, dialect)?;
         load.run(limit((seconds * WARM_UP_SHARE).min(WARM_UP_SECONDS_MAX)), self.stop)?;
-        measure::during(service, nodes, || load.run(limit(seconds), self.stop))
+        measure::during(service, nodes, &self.disk, || load.run(limit(seconds), self.stop))
     }
 
     /// Waits until no server works on anything: the checkpoint of one would be in the figures of another.
@@ -241,6 +255,9 @@ impl<'a> Comparison<'a> {
             _ => return,
         };
         for &target in targets.iter().filter(|target| target.service.speaks_resp()) {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             let Some(Figures { throughput: ours, .. }) = report.typical(workload.name, target.name) else {
                 continue;
             };
@@ -351,12 +368,6 @@ struct Progress {
     begin: Instant,
     done: usize,
     all: usize,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self::new(0)
-    }
 }
 
 impl Progress {

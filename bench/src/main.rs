@@ -86,7 +86,7 @@ fn run(options: &Options) -> Result<()> {
         notes: Vec::new(),
     };
 
-    Comparison::new(options, &place.quorate, directory.path(), &stop).run(&mut report);
+    Comparison::new(options, &place.quorate, directory.path(), &stop)?.run(&mut report);
 
     let json = serde_json::to_string_pretty(&report.json())?;
     let markdown = report.markdown();
@@ -98,7 +98,7 @@ fn run(options: &Options) -> Result<()> {
         fs::write(&file, text).with_context(|| file.display().to_string())?;
         eprintln!("kept in {}", file.display());
     }
-    ensure!(!stop.load(Ordering::Relaxed), "interrupted; this is what was measured until then");
+    ensure!(!stop.load(Ordering::Relaxed), "interrupted");
     ensure!(!report.runs.is_empty(), "nothing was measured");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What the kernel and the servers themselves count, before and after a run; and the machine.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,8 +22,12 @@ pub struct Figures {
     pub p999_us: f64,
     /// User and system time of each server process for an operation, the leader's first.
     pub cpu_us: Vec<f64>,
-    /// Bytes that all server processes together had written to disks, for an operation.
-    pub written_bytes: f64,
+    /// Bytes that went to the disk for an operation, where its device can be told.
+    pub disk_bytes: Option<f64>,
+    /// What the kernel puts down as written by all server processes, for an operation. Since Linux 6.16, ext4
+    /// keeps files in large folios, and one that gets dirty counts as a whole: up to a hundred times of what
+    /// goes to the disk.
+    pub accounted_bytes: f64,
     /// How often all nodes together made their logs durable, a second; where the server counts that.
     pub syncs: Option<f64>,
     /// The most memory that each process had in use since it was started.
@@ -47,13 +51,20 @@ impl Figures {
     }
 }
 
-/// Runs `load` and finds what it cost the servers.
-pub fn during(service: Service, nodes: &[&Node], load: impl FnOnce() -> Result<Tally>) -> Result<Figures> {
+/// Runs `load` and finds what it cost the servers, which have their data on `disk`.
+pub fn during(
+    service: Service,
+    nodes: &[&Node],
+    disk: &Disk,
+    load: impl FnOnce() -> Result<Tally>,
+) -> Result<Figures> {
     // What takes longer to ask for is farther from the run.
     let syncs_before = syncs(service, nodes)?;
+    let disk_before = disk.written_bytes();
     let before = usages(nodes)?;
     let tally = load()?;
     let after = usages(nodes)?;
+    let disk_after = disk.written_bytes();
     let syncs_after = syncs(service, nodes)?;
 
     let done = tally.replies.count - tally.replies.errors;
@@ -66,7 +77,10 @@ pub fn during(service: Service, nodes: &[&Node], load: impl FnOnce() -> Result<T
         p99_us: tally.latency.percentile_us(99.0),
         p999_us: tally.latency.percentile_us(99.9),
         cpu_us: used.clone().map(|(before, after)| (after.cpu_us - before.cpu_us) / done).collect(),
-        written_bytes: used.map(|(before, after)| (after.written_bytes - before.written_bytes) / done).sum(),
+        disk_bytes: disk_before.zip(disk_after).map(|(before, after)| (after - before) / done),
+        accounted_bytes: used
+            .map(|(before, after)| (after.accounted_bytes - before.accounted_bytes) / done)
+            .sum(),
         syncs: syncs_before.zip(syncs_after).map(|(before, after)| (after - before) / seconds),
         memory_bytes: after.iter().map(|usage| usage.memory_bytes).collect(),
         errors: tally.replies.errors,
@@ -90,7 +104,7 @@ fn usages(nodes: &[&Node]) -> Result<Vec<Usage>> {
 /// What a process has used since it was started.
 struct Usage {
     cpu_us: f64,
-    written_bytes: f64,
+    accounted_bytes: f64,
     memory_bytes: f64,
 }
 
@@ -100,11 +114,11 @@ fn usage(pid: u32) -> Result<Usage> {
         fs::read_to_string(&path).with_context(|| format!("{path}: the server has ended?"))
     };
     let ticks = cpu_ticks(&read("stat")?).with_context(|| format!("/proc/{pid}/stat"))?;
-    let written = field(&read("io")?, "write_bytes").with_context(|| format!("/proc/{pid}/io"))?;
+    let accounted = field(&read("io")?, "write_bytes").with_context(|| format!("/proc/{pid}/io"))?;
     let memory = field(&read("status")?, "VmHWM").with_context(|| format!("/proc/{pid}/status"))?;
     Ok(Usage {
         cpu_us: ticks * 1e6 / rustix::param::clock_ticks_per_second() as f64,
-        written_bytes: written,
+        accounted_bytes: accounted,
         memory_bytes: memory * 1024.0,
     })
 }
@@ -123,6 +137,32 @@ fn cpu_ticks(stat: &str) -> Option<f64> {
 fn field(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The block device that has a directory.
+#[derive(Debug)]
+pub struct Disk {
+    /// The kernel's counts for it.
+    counts: PathBuf,
+}
+
+impl Disk {
+    /// The device of `directory`. Some file systems hide theirs; then nothing will be counted.
+    pub fn of(directory: &Path) -> Result<Self> {
+        let device = fs::metadata(directory)?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        Ok(Self { counts: format!("/sys/dev/block/{major}:{minor}/stat").into() })
+    }
+
+    /// Bytes written to it so far, by anyone.
+    fn written_bytes(&self) -> Option<f64> {
+        written_sectors(&fs::read_to_string(&self.counts).ok()?).map(|sectors| sectors * 512.0)
+    }
+}
+
+/// The seventh count: sectors of 512 bytes, whatever the device's own are.
+fn written_sectors(counts: &str) -> Option<f64> {
+    counts.split_whitespace().nth(6)?.parse().ok()
 }
 
 /// Where and when it was measured.
@@ -273,6 +313,13 @@ mod tests {
         assert_eq!(field(io, "write_bytes"), Some(4096.0));
         assert_eq!(field("VmHWM:\t    1772 kB\n", "VmHWM"), Some(1772.0));
         assert_eq!(field(io, "wchar"), None);
+    }
+
+    #[test]
+    fn sectors_are_the_seventh_count() {
+        let counts = "  104 14 2008 30   71 3 4444 92  0 100 122 0 0 0 0 0 0\n";
+        assert_eq!(written_sectors(counts), Some(4444.0));
+        assert_eq!(written_sectors(""), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::workload::{WORKLOADS, Workload};
 
 pub const HELP: &str = "\
 Quorate beside its peers, in one run: starts every server by itself on this machine, puts the same loads on
-them in turn, and prints what they did as a Markdown table.
+them in turn, and prints what they did as Markdown tables. All of it takes about half an hour; --quick, a minute.
 
 Usage: cargo run --release -p bench -- [OPTIONS]
 

@@ -139,10 +139,11 @@ impl Report {
             "# Quorate beside its peers\n\n\
              {date}, commit {commit}. {cores} cores ({processor}), {memory:.1} GiB, Linux {kernel}, {filesystem}; \
              fdatasync p50 {fdatasync_us:.0} us; load average before {load_average}.\n\n\
-             Values of {VALUE_BYTES} bytes, {KEYS} keys. Medians of {pairs} runs of {seconds} s. CPU is user and \
-             system time of all server processes for one operation (by node: the leader first); bytes written \
-             and syncs are sums over all nodes, too; peak RSS is that of the largest node since its start. \
-             The last three columns compare with {}: medians of the ratios of runs side by side.\n\n",
+             Values of {VALUE_BYTES} bytes, {KEYS} keys; medians of runs of {seconds} s, {pairs} for each server. \
+             CPU is user and system time of all server processes for one operation (by node: the leader first). \
+             Disk is what went to the device meanwhile; syncs are those of the logs of all nodes. Peak RSS is \
+             that of the largest node since its start. The last three columns compare with {}: medians of the \
+             ratios of runs side by side.\n\n",
             REFERENCE.title
         )
     }
@@ -155,7 +156,7 @@ impl Report {
         }
         format!(
             "## {}: {workload}\n\n\
-             | server | ops/s | p50 ms | p99 ms | p99.9 ms | CPU us/op | by node | written B/op | syncs/s \
+             | server | ops/s | p50 ms | p99 ms | p99.9 ms | CPU us/op | by node | disk B/op | syncs/s \
              | peak RSS MiB | ops/s × | CPU × | p50 × |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n\
              {rows}\n",
@@ -174,7 +175,7 @@ impl Report {
             digits(figures.p999_us / 1e3),
             digits(figures.cpu_us_sum()),
             if nodes.len() > 1 { nodes.join(" + ") } else { String::new() },
-            format!("{:.0}", figures.written_bytes),
+            figures.disk_bytes.map_or_else(String::new, |bytes| format!("{bytes:.0}")),
             figures.syncs.map_or_else(String::new, |syncs| format!("{syncs:.0}")),
             format!("{:.0}", figures.memory_bytes_max() / f64::from(1 << 20)),
         ];
@@ -290,7 +291,8 @@ fn figures_json(figures: &Figures) -> Value {
         "p999_us": figures.p999_us,
         "cpu_us_per_op_by_node": figures.cpu_us,
         "cpu_us_per_op": figures.cpu_us_sum(),
-        "written_bytes_per_op": figures.written_bytes,
+        "disk_bytes_per_op": figures.disk_bytes,
+        "accounted_write_bytes_per_op": figures.accounted_bytes,
         "syncs_per_second": figures.syncs,
         "peak_rss_bytes_by_node": figures.memory_bytes,
         "errors": figures.errors,
@@ -305,15 +307,19 @@ fn typical(runs: &[&Figures]) -> Figures {
         let nodes = runs.iter().map(|run| list(run).len()).min().unwrap_or_default();
         (0..nodes).map(|node| of(&|run| list(run)[node])).collect()
     };
-    let syncs: Vec<_> = runs.iter().filter_map(|run| run.syncs).collect();
+    let where_known = |figure: &dyn Fn(&Figures) -> Option<f64>| {
+        let known: Vec<_> = runs.iter().filter_map(|run| figure(run)).collect();
+        (!known.is_empty()).then(|| median(known))
+    };
     Figures {
         throughput: of(&|run| run.throughput),
         p50_us: of(&|run| run.p50_us),
         p99_us: of(&|run| run.p99_us),
         p999_us: of(&|run| run.p999_us),
         cpu_us: by_node(&|run| &run.cpu_us),
-        written_bytes: of(&|run| run.written_bytes),
-        syncs: (!syncs.is_empty()).then(|| median(syncs)),
+        disk_bytes: where_known(&|run| run.disk_bytes),
+        accounted_bytes: of(&|run| run.accounted_bytes),
+        syncs: where_known(&|run| run.syncs),
         memory_bytes: by_node(&|run| &run.memory_bytes),
         errors: runs.iter().map(|run| run.errors).sum(),
         first_error: runs.iter().find_map(|run| run.first_error.clone()),
@@ -362,7 +368,7 @@ mod tests {
             p99_us: 2e6 / throughput,
             p999_us: 4e6 / throughput,
             cpu_us: cpu_us.to_vec(),
-            written_bytes: 300.0,
+            disk_bytes: Some(300.0),
             syncs: (cpu_us.len() > 1).then_some(1000.0),
             memory_bytes: vec![f64::from(50 << 20); cpu_us.len()],
             ..Figures::default()
@@ -433,7 +439,8 @@ mod tests {
             assert!(text.contains(expect), "{expect}is not in\n{text}");
         }
         assert!(!text.contains("Not as planned") && !text.contains("set-c1-p1"), "{text}");
-        let rows = text.lines().filter(|line| line.starts_with("| server |") || line.starts_with("| redis-server"));
+        let rows =
+            text.lines().filter(|line| line.starts_with("| server |") || line.starts_with("| redis-server"));
         let columns: Vec<_> = rows.map(|row| row.matches('|').count()).collect();
         assert_eq!(columns, [14, 14]);
     }

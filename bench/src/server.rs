@@ -282,7 +282,7 @@ impl Node {
             }
             Ok(self.is_ready(service).then_some(()))
         });
-        ready.with_context(|| self.log_tail())
+        ready.inspect_err(|_| eprint!("{}", self.log_tail()))
     }
 
     fn is_ready(&self, service: Service) -> bool {

@@ -217,7 +217,13 @@ fn fits_once<'a>(pattern: &'a [u8], line: &'a [u8]) -> Option<(&'a [u8], &'a [u8
                     let number: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
                     (low.parse().ok()?..=high.parse().ok()?).contains(&number).then_some(digits.len())?
                 }
-                None => choice.split('|').find(|text| line.starts_with(text.as_bytes()))?.len(),
+                // The longest: one of them may begin as another does.
+                None => choice
+                    .split('|')
+                    .map(str::as_bytes)
+                    .filter(|text| line.starts_with(text))
+                    .map(<[u8]>::len)
+                    .max()?,
             };
             Some((&rest[end + 1..], &line[length..]))
         }
@@ -398,6 +404,7 @@ mod tests {
         check(&["~ t={-1..1};*"], &["t=-1;x"], true);
         check(&["~ *role:{master|slave}*"], &["a:b role:slave x"], true);
         check(&["~ *role:{master|slave}"], &["a:b role:other"], false);
+        check(&["~ \"{sync|synced}\""], &["\"synced\""], true);
         check(&["~ *a*a*b"], &["aaaaaaaaaaaaaaaaaaaac"], false);
         check(&["1) a", "~ ..."], &["1) a", "2) b", "3) c"], true);
         check(&["~ ..."], &[], true);

@@ -193,6 +193,10 @@ impl Flags {
     pub const MOVABLE_KEYS: Self = Self(1 << 14);
     /// Adds the ACL category `dangerous`.
     pub const DANGEROUS: Self = Self(1 << 15);
+    /// Adds the ACL category `admin`, which [`Flags::ADMIN`] implies.
+    pub const ADMIN_CATEGORY: Self = Self(1 << 19);
+    /// Adds the ACL category `connection`, which [`Group::Connection`] implies, and takes `keyspace` away.
+    pub const CONNECTION_CATEGORY: Self = Self(1 << 20);
     pub const NO_ASYNC_LOADING: Self = Self(1 << 16);
     /// Changes the state. Follows from the lane.
     pub const WRITE: Self = Self(1 << 17);

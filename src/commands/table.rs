@@ -199,19 +199,20 @@ impl Command {
         let flags = self.flags();
         let group = self.spec.group;
         let on_state = matches!(self.lane, Lane::Write(_) | Lane::Read(_));
-        let dangerous = flags.has(Flags::DANGEROUS) || flags.has(Flags::ADMIN);
+        let admin = flags.has(Flags::ADMIN) || flags.has(Flags::ADMIN_CATEGORY);
+        let connection = group == Group::Connection || flags.has(Flags::CONNECTION_CATEGORY);
         [
-            ("@keyspace", group == Group::Generic || (group == Group::Server && on_state)),
+            ("@keyspace", !connection && (group == Group::Generic || (group == Group::Server && on_state))),
             ("@read", flags.has(Flags::READONLY)),
             ("@write", flags.has(Flags::WRITE)),
             ("@string", group == Group::String),
             ("@pubsub", flags.has(Flags::PUBSUB)),
-            ("@admin", flags.has(Flags::ADMIN)),
+            ("@admin", admin),
             ("@fast", flags.has(Flags::FAST)),
             ("@slow", !flags.has(Flags::FAST)),
             ("@blocking", flags.has(Flags::BLOCKING)),
-            ("@dangerous", dangerous),
-            ("@connection", group == Group::Connection),
+            ("@dangerous", admin || flags.has(Flags::DANGEROUS)),
+            ("@connection", connection),
             ("@transaction", group == Group::Transactions),
         ]
         .into_iter()

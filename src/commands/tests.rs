@@ -21,10 +21,7 @@ const NEWER_THAN_RECORDED: [&str; 2] = ["CLIENT|NO-TOUCH", "CLIENT|SETINFO"];
 
 /// Where our declaration differs from the recording, and why. A container stands for its subcommands.
 const DIFFERENCES: &[(&str, Column, &str)] = &[
-    ("COMMAND", Column::Categories, "Redis counts it among both groups, ours is in one"),
     ("COPY", Column::Access, "its keys differ in access, and ours has one for both"),
-    ("ROLE", Column::Categories, "Redis has it among the admin commands without that flag"),
-    ("WAIT", Column::Categories, "Redis has it in the group generic and the category connection"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

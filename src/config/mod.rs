@@ -118,8 +118,9 @@ impl Config {
     /// What no single option can say.
     fn check(&self) -> Result<(), ConfigError> {
         let misfit = |option, why: &str| Err(ConfigError::Misfit { option, why: why.to_owned() });
-        if self.heartbeat >= self.election_min {
-            return misfit("election-min-ms", "must be longer than heartbeat-ms");
+        // Half of the longest silence is the leader's lease, see `raft::Timers`.
+        if self.election_min < self.election_max / 2 + 3 * self.heartbeat {
+            return misfit("election-min-ms", "must be longer than three heartbeats and half of election-max-ms");
         }
         if self.election_min >= self.election_max {
             return misfit("election-max-ms", "must be longer than election-min-ms");
@@ -167,7 +168,8 @@ mod tests {
             &[("peer-listen", "c:1"), ("peers", "a:1,b:1")],
             "peer-listen: c:1 is not among the peers, a:1,b:1",
         );
-        check(&[("heartbeat-ms", "600")], "election-min-ms: must be longer than heartbeat-ms");
+        let short = "election-min-ms: must be longer than three heartbeats and half of election-max-ms";
+        check(&[("heartbeat-ms", "600")], short);
         check(&[("election-max-ms", "600")], "election-max-ms: must be longer than election-min-ms");
     }
 }

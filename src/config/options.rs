@@ -165,17 +165,17 @@ pub static TOPICS: [Topic; 6] = [
     Topic {
         title: "Consensus",
         options: &[
-            start("heartbeat-ms", int(5, 60_000), "100", "How often a leader is heard of."),
+            start("heartbeat-ms", int(5, 60_000), "60", "How often a leader is heard of."),
             start(
                 "election-min-ms",
                 int(10, 600_000),
-                "600",
+                "650",
                 "Silence of the leader before an election, at least.",
             ),
             start(
                 "election-max-ms",
                 int(10, 600_000),
-                "1200",
+                "900",
                 "Silence of the leader before an election, at most.",
             ),
             start(

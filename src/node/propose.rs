@@ -255,7 +255,13 @@ impl Proposals {
                     }
                 }
                 () = self.changed.notified() => {}
-                changed = view.changed() => if changed.is_err() { return },
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Waiting for it has marked it as seen; the top of the loop looks.
+                    view.mark_changed();
+                }
                 () = clock.sleep(next.saturating_sub(now)), if !idle => {}
             }
         }

@@ -55,12 +55,22 @@ const ENTRIES_PER_APPEND: u64 = 1_024;
 /// How often openraft is asked whether it still runs.
 const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
-/// openraft's timers, in milliseconds.
+/// Heartbeats, and how long a leader may be silent before a follower stands for election: a time chosen between
+/// the two. In milliseconds.
+///
+/// openraft counts differently: a follower waits for the leader's lease to end, which is as long as openraft's
+/// longest timeout, and then for a timeout of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
     pub heartbeat_ms: u64,
     pub election_min_ms: u64,
     pub election_max_ms: u64,
+}
+
+impl Timers {
+    const fn lease_ms(self) -> u64 {
+        self.election_max_ms / 2
+    }
 }
 
 /// This node's part in consensus. Cheap to clone.
@@ -163,8 +173,8 @@ impl Consensus {
             cluster_name: "quorate".into(),
             heartbeat_interval: timers.heartbeat_ms,
             heartbeat_min_interval: Some(timers.heartbeat_ms),
-            election_timeout_min: timers.election_min_ms,
-            election_timeout_max: timers.election_max_ms,
+            election_timeout_min: timers.election_min_ms.saturating_sub(timers.lease_ms()),
+            election_timeout_max: timers.lease_ms(),
             max_payload_entries: ENTRIES_PER_APPEND,
             // When to snapshot and how much log to keep is the node's to decide: the default would write
             // the whole state every 5,000 entries.

@@ -136,29 +136,13 @@ impl RaftNetworkV2<Types> for PeerClient {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        Box::pin(async move {
-            let link = match self.link.take() {
-                Some(link) => link,
-                None => Link::connect(self.peers.env(), &self.address, self.hello(LinkKind::Append))
-                    .await
-                    .map_err(|error| {
-                        self.count_failure();
-                        RPCError::Unreachable(Unreachable::new(&error))
-                    })?,
-            };
-            let appending = Appending {
-                client: self,
-                link: Some(link),
-                input: Some(input),
-                sent: VecDeque::new(),
-                out: BytesMut::new(),
-            };
-            let answers = futures_util::stream::unfold(appending, |mut appending| async move {
-                appending.next().await.map(|answer| (answer, appending))
-            });
-            let answers: BoxStream<'s, _> = Box::pin(answers);
-            Ok(answers)
-        })
+        let appending =
+            Appending { client: self, link: None, input: Some(input), sent: VecDeque::new(), out: BytesMut::new() };
+        let answers = futures_util::stream::unfold(appending, |mut appending| async move {
+            appending.next().await.map(|answer| (answer, appending))
+        });
+        let answers: BoxStream<'s, _> = Box::pin(answers);
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(
@@ -253,14 +237,31 @@ impl<S> Appending<'_, S>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
 {
-    /// The next answer; `None` when the input has ended and everything is answered.
+    /// The next answer; `None` when the input has ended and everything is answered, or after a failure.
     async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         // Away while in use: whoever cancels this drops it.
-        let mut link = self.link.take()?;
+        let mut link = match self.link.take().or_else(|| self.client.link.take()) {
+            Some(link) => link,
+            None => {
+                // The request comes first: openraft's pause after a failure is in its stream of requests, and a
+                // peer that refuses at once would be called in a loop without it.
+                let request = next_request(&mut self.input).await?;
+                match self.open(&request).await {
+                    Ok(link) => link,
+                    Err(error) => {
+                        self.client.count_failure();
+                        self.end();
+                        return Some(Err(RPCError::Unreachable(Unreachable::new(&error))));
+                    }
+                }
+            }
+        };
         match self.exchange(&mut link).await {
             Ok(Some(answer)) => {
                 if answer.is_ok() {
                     self.link = Some(link);
+                } else {
+                    self.end();
                 }
                 Some(Ok(answer))
             }
@@ -271,9 +272,31 @@ where
             Err(error) => {
                 self.client.figures.disconnects.increment(1);
                 self.client.count_failure();
+                self.end();
                 Some(Err(RPCError::Network(NetworkError::new(&error))))
             }
         }
+    }
+
+    /// Nothing more is sent or expected.
+    fn end(&mut self) {
+        self.input = None;
+        self.sent.clear();
+    }
+
+    async fn open(&mut self, first: &AppendEntriesRequest<Types>) -> io::Result<Link> {
+        let hello = self.client.hello(LinkKind::Append);
+        let mut link = Link::connect(self.client.peers.env(), &self.client.address, hello).await?;
+        self.send(&mut link, first).await?;
+        Ok(link)
+    }
+
+    async fn send(&mut self, link: &mut Link, request: &AppendEntriesRequest<Types>) -> io::Result<()> {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        self.sent.push_back(Sent { at: self.client.peers.env().clock.monotonic(), last });
+        wire::put_append(&mut self.out, request);
+        self.client.figures.sent_bytes.increment(self.out.len() as u64);
+        link.send(&mut self.out).await
     }
 
     /// Sends what comes and waits for one answer. Cancelling this drops the link with the stream.
@@ -294,13 +317,7 @@ where
                     return self.answered(wire::take_appended(&body)?).map(Some);
                 }
                 request = next_request(input), if room && input.is_some() => match request {
-                    Some(request) => {
-                        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-                        self.sent.push_back(Sent { at: env.clock.monotonic(), last });
-                        wire::put_append(&mut self.out, &request);
-                        self.client.figures.sent_bytes.increment(self.out.len() as u64);
-                        link.send(&mut self.out).await?;
-                    }
+                    Some(request) => self.send(link, &request).await?,
                     None => self.input = None,
                 },
                 () = deadline(&env, self.sent.front()) => return Err(io::ErrorKind::TimedOut.into()),

@@ -8,7 +8,7 @@ use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::cluster::{HOSTS, REQUEST_TIMEOUT};
-use crate::env::{BoxStream, Env, Rng};
+use crate::env::{BoxStream, Env};
 
 /// How long a client waits for a connection, or for an answer: longer than a node that runs takes to say
 /// that it cannot help.

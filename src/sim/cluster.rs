@@ -22,12 +22,14 @@ pub struct Cluster {
     nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
     /// Why nodes could not start.
     failures: Arc<Mutex<Vec<String>>>,
+    /// What was done to it, for whoever looks into a run that failed.
+    diary: Arc<Mutex<Vec<String>>>,
 }
 
 impl Cluster {
     /// A cluster whose hosts are off.
     pub fn new(world: &World) -> Self {
-        Self { world: world.clone(), nodes: Arc::default(), failures: Arc::default() }
+        Self { world: world.clone(), nodes: Arc::default(), failures: Arc::default(), diary: Arc::default() }
     }
 
     /// The world it is in.
@@ -56,10 +58,22 @@ impl Cluster {
         env.spawner.spawn(Box::pin(serving)).detach();
     }
 
+    /// Notes something that happened to the cluster.
+    pub fn note(&self, what: &str) {
+        let at = self.world.elapsed();
+        self.diary.lock().expect("no holder panics").push(format!("{at:>12.3?} {what}"));
+    }
+
+    /// All that was noted.
+    pub fn diary(&self) -> String {
+        self.diary.lock().expect("no holder panics").join("\n")
+    }
+
     /// Starts what is off.
     pub fn start_all(&self) {
         for host in HOSTS {
             if !self.world.is_up(host) {
+                self.note(&format!("{host} starts, after {:?}", self.world.exited(host)));
                 self.start(host);
             }
         }

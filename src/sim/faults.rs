@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Dice;
 use super::cluster::{Cluster, HOSTS};
-use crate::env::Clock as _;
 
 /// A kind of misfortune. Each lasts for a while, and is then put right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +56,8 @@ pub async fn run(cluster: Cluster, dice: Dice, faults: &[Fault], end: Duration) 
     let clock = cluster.world().client_env().clock;
     while cluster.world().elapsed() < end && !faults.is_empty() {
         clock.sleep(Duration::from_millis(dice.below(1_500))).await;
+        let wanted = std::env::var("FAULTS").unwrap_or_default();
+        let faults: Vec<Fault> = faults.iter().copied().filter(|f| wanted.is_empty() || wanted.split(',').any(|w| format!("{f:?}") == w)).collect();
         let fault = faults[dice.below(faults.len() as u64) as usize];
         let lasts = Duration::from_millis(100 + dice.below(3_500));
         strike(&cluster, &dice, fault, &*clock, lasts).await;
@@ -74,6 +75,7 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn crate:
         }
     };
     let ms = Duration::from_millis;
+    cluster.note(&format!("{fault:?} of {host}, or of {leader} if it leads, for {lasts:?}"));
     match fault {
         Fault::Crash => world.crash(host),
         Fault::CrashLeader => world.crash(leader),
@@ -91,6 +93,7 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn crate:
         Fault::CrashInWrite => world.crash_at_disk_change(host, 1 + dice.below(40)),
     }
     clock.sleep(lasts).await;
+    cluster.note(&format!("{fault:?} ends"));
     match fault {
         Fault::Partition | Fault::Cut => world.heal_between(host, other),
         Fault::Isolate | Fault::IsolateLeader => {

@@ -74,6 +74,12 @@ fn run(seed: u64, plan: &Plan) -> Result<(u64, usize), String> {
 
 async fn live(world: &World, plan: &Plan) -> Result<usize, String> {
     let cluster = Cluster::new(world);
+    let lived = live_in(&cluster, plan).await;
+    lived.map_err(|failure| format!("{failure}\n{}", cluster.diary()))
+}
+
+async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
+    let world = cluster.world();
     cluster.start_all();
     if !plan.early {
         cluster.led(RECOVERY).await.ok_or("the cluster does not form")?;
@@ -111,7 +117,7 @@ async fn live(world: &World, plan: &Plan) -> Result<usize, String> {
         }
         env.clock.sleep(Duration::from_millis(100)).await;
     }
-    finish(&cluster, &shared, &env).await
+    finish(cluster, &shared, &env).await
 }
 
 /// Looks at everything once more, through every node, and checks what was seen.

@@ -47,7 +47,8 @@ impl Filter {
 
     fn accepts(&self, key: &[u8], header: &Header) -> bool {
         self.kind.as_ref().is_none_or(|kind| kind.eq_ignore_ascii_case(header.kind.name().as_bytes()))
-            && self.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key))
+            // Redis takes `*` for all keys, the empty one included, which no pattern with a `*` matches.
+            && self.pattern.as_ref().is_none_or(|pattern| pattern == "*" || glob::matches(pattern, key))
     }
 }
 

@@ -4,11 +4,13 @@ use bytes::Bytes;
 
 use super::READY;
 use super::entry::{Entry, access_flags};
-use crate::commands::{Args, Command, Group, Session, Spec, find, help};
+use crate::commands::{Args, Command, Flags, Group, Session, Spec, find, help};
 use crate::error::{ClientError, Result, text};
 use crate::glob;
 use crate::resp::Reply;
 use crate::session::Session as Connection;
+
+const ASKED: Flags = READY.and(Flags::CONNECTION_CATEGORY);
 
 const PER_COMMAND: &str = "O(N) where N is the total number of Redis commands";
 const PER_NAME: &str = "O(N) where N is the number of commands to look up";
@@ -23,7 +25,7 @@ impl Session for All {
         summary: "Get array of Redis command details",
         complexity: PER_COMMAND,
         since: "2.8.13",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -44,7 +46,7 @@ impl Session for Count {
         name: "COMMAND|COUNT",
         summary: "Get total number of Redis commands",
         since: "2.8.13",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -69,7 +71,7 @@ impl Session for Info {
         summary: "Get array of specific Redis command details, or all when no argument is given.",
         complexity: PER_NAME,
         since: "2.8.13",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -98,7 +100,7 @@ impl Session for Docs {
         summary: "Get array of specific Redis command documentation",
         complexity: PER_NAME,
         since: "7.0.0",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -138,7 +140,7 @@ impl Session for List {
         summary: "Get an array of Redis command names",
         complexity: PER_COMMAND,
         since: "7.0.0",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -195,7 +197,7 @@ impl Session for GetKeys {
         summary: "Extract keys given a full Redis command",
         complexity: PER_ARGUMENT,
         since: "2.8.13",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -221,7 +223,7 @@ impl Session for GetKeysAndFlags {
         summary: "Extract keys and access flags given a full Redis command",
         complexity: PER_ARGUMENT,
         since: "7.0.0",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 
@@ -268,7 +270,7 @@ impl Session for Help {
         name: "COMMAND|HELP",
         summary: "Show helpful text about the different subcommands",
         since: "5.0.0",
-        flags: READY,
+        flags: ASKED,
         ..Spec::of(Group::Server)
     };
 

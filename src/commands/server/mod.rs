@@ -78,7 +78,7 @@ impl Node for RoleOf {
         name: "ROLE",
         summary: "Return the role of the instance in the context of replication",
         since: "2.8.12",
-        flags: READY.and(Flags::NOSCRIPT).and(Flags::FAST).and(Flags::DANGEROUS),
+        flags: READY.and(Flags::NOSCRIPT).and(Flags::FAST).and(Flags::ADMIN_CATEGORY),
         ..Spec::of(Group::Server)
     };
 
@@ -134,7 +134,7 @@ impl Node for Wait {
         summary: "Wait for the synchronous replication of all the write commands sent in the context of the \
                   current connection",
         since: "3.0.0",
-        flags: Flags::NOSCRIPT,
+        flags: Flags::NOSCRIPT.and(Flags::CONNECTION_CATEGORY),
         ..Spec::of(Group::Generic)
     };
 

@@ -10,13 +10,14 @@
 //! * [`record`]: the bytes of one record, and what makes them one;
 //! * [`segment`]: the files;
 //! * [`view`]: what readers see;
+//! * [`shared`]: what is queued, and what has failed;
 //! * [`writer`]: group commit, rotation, failure;
 //! * [`recovery`]: which damage is a crash's, and which refuses to start.
 //!
 //! **Invariants.** Nothing is reported durable before a sync that began after its write. A failed write or sync is
 //! the end: it is never retried, and nothing is written after it. A record of a segment's
 //! former life is never taken for a live one. Damage is never taken for the end of the log, except in the
-//! very last batch when the process died before it could write a seal behind it. Nothing here knows what a
+//! very last batch when it was not sealed yet. Nothing here knows what a
 //! vote or an entry means.
 //!
 //! # Why not a database, and why not `O_DIRECT`
@@ -32,6 +33,7 @@
 mod record;
 mod recovery;
 mod segment;
+mod shared;
 mod view;
 mod writer;
 
@@ -47,8 +49,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::env::{Env, WorkerHandle};
+use shared::{Shared, Step};
 use view::Plan;
-use writer::{Batch, Housekeeper, Jobs, Shared, Step, Writer};
+use writer::{Batch, Housekeeper, Jobs, Writer};
 
 /// The longest vote that can be saved.
 pub const VOTE_BYTES_MAX: usize = 1024;
@@ -118,6 +121,10 @@ impl LogState {
             self.last = Some(upto);
         }
     }
+}
+
+fn index(id: Option<LogId>) -> Option<u64> {
+    id.map(|id| id.index)
 }
 
 /// How the log is kept.
@@ -287,6 +294,13 @@ impl Wal {
             let first = self.0.shared.log().view.first_index();
             if first.is_none_or(|first| start < first) { Ok(Vec::new()) } else { Err(error) }
         })
+    }
+
+    /// Marks the log's end as durable, so that damage before it is not taken for a crash's work later. Does
+    /// nothing if nothing was written since the last time: to be called every second or so, and before
+    /// the process ends. `done` is told when everything asked for before is durable.
+    pub fn seal(&self, done: Done) {
+        self.queue(Step::Seal, Some(done));
     }
 
     /// What the log adds up to once all that was asked for is on disk.

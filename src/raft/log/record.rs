@@ -30,9 +30,10 @@
 //! be missing, in any order, but a record that says its batch begins at X proves that everything before X was
 //! synced. [`super::recovery`] uses that to tell a torn tail from a corrupt log.
 //!
-//! A *seal* says "everything before me is synced". It is written, without a sync, when the
-//! log falls idle, and the next batch overwrites it: with it, damage in even the last batch is seen as
-//! such after a mere process crash, or once the page cache has been written back.
+//! A *seal* says "everything before me is synced". It is written, without a sync, when the log's owner
+//! finds that it is idle, and the next batch overwrites it. With it, damage in even the last batch is
+//! seen as such: at once after a process crash, and after a power cut if the system had
+//! written back the seal. Sealing after every batch would say it sooner, for another write each.
 
 use bytes::Bytes;
 

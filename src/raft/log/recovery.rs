@@ -21,7 +21,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,11 +29,11 @@ use super::record::{self, ALIGNMENT, Bad, Found, Record};
 use super::segment::{self, Files, HEADER_BYTES, Segment};
 use super::view::{Slot, View};
 use super::writer::{InUse, Position};
-use super::{LogId, OpenError, Options};
+use super::{LogId, OpenError, Options, index};
 use crate::env::Env;
 
-/// Enough to hold a checkpoint, whose only part of variable length is a vote.
-const CHECKPOINT_BYTES_MAX: u64 = HEADER_BYTES + super::VOTE_BYTES_MAX as u64;
+/// Where a checkpoint has ended for certain: the only part of it that may be long is a vote.
+const CHECKPOINT_END_MAX: u64 = HEADER_BYTES + super::VOTE_BYTES_MAX as u64 + 256;
 
 /// The log as it was found, ready to be written to.
 pub(super) struct Opened {
@@ -54,7 +53,7 @@ pub(super) fn open(env: &Env, options: &Options) -> Result<Opened, OpenError> {
     let spares: Vec<_> = names.iter().filter(|name| segment::is_spare(name)).map(path).collect();
     let mut segments = VecDeque::new();
     for name in names.iter().filter(|name| segment::segment_sequence(name).is_some()) {
-        segments.push_back(open_segment(env, path(name))?);
+        segments.push_back(Segment::open(disk, path(name))?);
     }
     // A file that was made or renamed just before a crash is seen here, but may not be durable yet.
     disk.sync_dir(&options.dir).map_err(io)?;
@@ -70,23 +69,16 @@ pub(super) fn open(env: &Env, options: &Options) -> Result<Opened, OpenError> {
     let tail = replay.run(segments)?;
     replay.check(tail.end, prepared.is_some())?;
 
-    // Nothing was written so far, and from here on nothing is refused.
+    // No segment was written to so far, and from here on none is refused.
     rewrite(&replay.last().segment, tail.batch, &tail.rewrite)?;
     if let Some((segment, torn_end)) = prepared {
         rewrite(&segment, HEADER_BYTES, &vec![0; (torn_end - HEADER_BYTES) as usize])?;
         files.prepared = Some(segment);
     }
     let Replay { view, in_use, .. } = replay;
-    let position = Position { state: view.state.clone(), in_use, end: tail.end, previous_end: 0 };
+    let position =
+        Position { state: view.state.clone(), in_use, end: tail.end, previous_end: 0, sealed: false };
     Ok(Opened { view, position, files, dropped_tail_bytes: tail.dropped_bytes })
-}
-
-fn open_segment(env: &Env, path: PathBuf) -> Result<Segment, OpenError> {
-    match Segment::open(&*env.disk, path.clone()) {
-        Ok(Ok(segment)) => Ok(segment),
-        Ok(Err(reason)) => Err(OpenError::Corrupt { path, offset: 0, reason }),
-        Err(error) => Err(OpenError::Io { path, error }),
-    }
 }
 
 fn check_sequences(segments: &VecDeque<Segment>) -> Result<(), OpenError> {
@@ -115,7 +107,7 @@ fn take_prepared(segments: &mut VecDeque<Segment>) -> Result<Option<(Segment, u6
 
 /// The record a segment begins with: a checkpoint and where its predecessor ends.
 fn checkpoint(segment: &Segment) -> Result<Result<u64, &'static str>, OpenError> {
-    let contents = Contents::read(segment, Some(CHECKPOINT_BYTES_MAX))?;
+    let contents = Contents::read(segment, Some(CHECKPOINT_END_MAX))?;
     Ok(match contents.record(HEADER_BYTES).map(|found| found.record) {
         Ok(Record::Checkpoint { previous_end, .. }) => Ok(previous_end),
         Ok(_) => Err("the segment does not begin with a checkpoint"),
@@ -302,8 +294,8 @@ impl Replay {
             return Err(corrupt(last, HEADER_BYTES, "the segment is empty, but it was in use"));
         }
         // Whatever was in the log before the oldest segment must have been purged since.
-        let missing = self.last_before.map(|id| id.index);
-        let purged = self.view.state.purged.map(|id| id.index);
+        let missing = index(self.last_before);
+        let purged = index(self.view.state.purged);
         match self.in_use.front() {
             Some(oldest) if missing > purged => {
                 let reason =

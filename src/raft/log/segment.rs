@@ -25,6 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::OpenError;
 use super::record::Life;
 use crate::env::{Disk, Env, File, Rng};
 
@@ -44,22 +45,30 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Opens the segment at `path`. The inner error says why its header is not one.
-    pub(super) fn open(disk: &dyn Disk, path: PathBuf) -> io::Result<Result<Self, String>> {
-        let file = disk.open(&path)?;
-        if file.len()? < HEADER_BYTES {
-            return Ok(Err("the file ends inside the header".to_owned()));
-        }
+    /// Opens the segment at `path`.
+    pub(super) fn open(disk: &dyn Disk, path: PathBuf) -> Result<Self, OpenError> {
         let mut header = [0; HEADER_USED_BYTES];
-        file.read_at(&mut header, 0)?;
-        let life = match decode_header(&header) {
-            Ok(life) => life,
-            Err(reason) => return Ok(Err(reason)),
+        let read = disk.open(&path).and_then(|file| {
+            let whole = file.len()? >= HEADER_BYTES;
+            if whole {
+                file.read_at(&mut header, 0)?;
+            }
+            Ok((file, whole))
+        });
+        let (file, whole) = match read {
+            Ok(read) => read,
+            Err(error) => return Err(OpenError::Io { path, error }),
         };
-        if path.file_name().and_then(|name| segment_sequence(name.to_str()?)) != Some(life.sequence) {
-            return Ok(Err(format!("the header says it is segment {:016x}", life.sequence)));
+        let named = path.file_name().and_then(|name| segment_sequence(name.to_str()?));
+        let refuse = |reason: String| Err(OpenError::Corrupt { path: path.clone(), offset: 0, reason });
+        match decode_header(&header) {
+            _ if !whole => refuse("the file ends inside the header".to_owned()),
+            Err(reason) => refuse(reason),
+            Ok(life) if named != Some(life.sequence) => {
+                refuse(format!("the header is that of segment {:016x}", life.sequence))
+            }
+            Ok(life) => Ok(Self { life, path, file }),
         }
-        Ok(Ok(Self { life, path, file }))
     }
 
     /// As [`Segment::life`]'s sequence, in the width that an index slot has for it.
@@ -201,8 +210,12 @@ impl Files {
             }
             Ok(())
         };
-        fill().map_err(failed(&path, "filling"))?;
-        Ok(path)
+        fill().map(|()| path.clone()).map_err(|error| {
+            // Where the disk is full, half a segment is no use to anybody. What this error is about is the
+            // filling, whatever becomes of the rest.
+            drop(self.disk.remove(&path));
+            failed(&path, "filling")(error)
+        })
     }
 
     /// Takes back a segment that nothing durable refers to any more.

@@ -13,142 +13,23 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-
-use bytes::Bytes;
+use std::sync::{Arc, Mutex, mpsc};
 
 use super::record::{self, Record};
 use super::segment::{self, Files, Segment};
-use super::view::{Slot, View};
-use super::{Done, Hooks, LogEntry, LogId, LogState, Stats, SyncStats};
+use super::shared::{Shared, Step};
+use super::view::Slot;
+use super::{Done, LogEntry, LogId, LogState, SyncStats, index};
 use crate::env::{Clock, Round, WorkerHandle};
 
 /// The batch buffer is given back to the system when a batch has made it bigger than this.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
-
-/// A step of the log's one ordered stream.
-pub(super) enum Step {
-    Append(Vec<LogEntry>),
-    Vote(Bytes),
-    Truncate(Option<LogId>),
-    Purge(LogId),
-}
-
-/// What the handles and the workers share.
-pub(super) struct Shared {
-    log: Mutex<Log>,
-    failure: OnceLock<(io::ErrorKind, String)>,
-    hooks: Hooks,
-    counters: Counters,
-}
-
-/// The readable log, and the steps that the writer has yet to take.
-pub(super) struct Log {
-    pub view: View,
-    queue: Vec<(Step, Option<Done>)>,
-}
-
-#[derive(Default)]
-struct Counters {
-    syncs: AtomicU64,
-    entries: AtomicU64,
-    bytes: AtomicU64,
-    sync_micros: AtomicU64,
-    sync_micros_last: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn new(view: View, hooks: Hooks) -> Self {
-        let log = Mutex::new(Log { view, queue: Vec::new() });
-        Self { log, failure: OnceLock::new(), hooks, counters: Counters::default() }
-    }
-
-    pub(super) fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().expect("nobody panics while holding the log")
-    }
-
-    /// Takes a step in the view, and queues it for the disk. Returns whether the writer must be woken:
-    /// when other steps are queued already, it has been.
-    pub(super) fn queue(&self, step: Step, done: Option<Done>) -> bool {
-        let mut log = self.log();
-        let Log { view, queue } = &mut *log;
-        let LogState { purged, last, .. } = view.state;
-        let step = match step {
-            Step::Append(entries) => {
-                entries.iter().for_each(|entry| view.append(entry.clone()));
-                Step::Append(entries)
-            }
-            Step::Vote(vote) => {
-                view.state.vote = Some(vote.clone());
-                Step::Vote(vote)
-            }
-            Step::Truncate(kept) => {
-                let kept = if index(kept) < index(purged) { purged } else { kept };
-                if index(kept) >= index(last) {
-                    return false;
-                }
-                view.truncate(kept);
-                Step::Truncate(kept)
-            }
-            Step::Purge(upto) => {
-                if index(Some(upto)) <= index(purged) {
-                    return false;
-                }
-                view.purge(upto);
-                Step::Purge(upto)
-            }
-        };
-        queue.push((step, done));
-        queue.len() == 1
-    }
-
-    pub(super) fn stats(&self) -> Stats {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
-            syncs: load(&self.counters.syncs),
-            entries: load(&self.counters.entries),
-            bytes: load(&self.counters.bytes),
-            sync_micros: load(&self.counters.sync_micros),
-            sync_micros_last: load(&self.counters.sync_micros_last),
-        }
-    }
-
-    fn count(&self, stats: &SyncStats) {
-        let micros = u64::try_from(stats.sync.as_micros()).unwrap_or(u64::MAX);
-        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.counters.entries.fetch_add(stats.entries, Ordering::Relaxed);
-        self.counters.bytes.fetch_add(stats.bytes, Ordering::Relaxed);
-        self.counters.sync_micros.fetch_add(micros, Ordering::Relaxed);
-        self.counters.sync_micros_last.store(micros, Ordering::Relaxed);
-        (self.hooks.on_sync)(stats);
-    }
-
-    /// Latches `error`, and says so once.
-    fn fail(&self, error: io::Error) {
-        if self.failure.set((error.kind(), error.to_string())).is_ok() {
-            (self.hooks.on_failure)(error);
-        }
-    }
-
-    fn check(&self) -> io::Result<()> {
-        match self.failure.get() {
-            None => Ok(()),
-            Some((kind, message)) => Err(io::Error::new(*kind, message.as_str())),
-        }
-    }
-}
 
 /// A segment in use, from the writer's side.
 pub(super) struct InUse {
     pub segment: Arc<Segment>,
     /// The greatest index whose record is in it, dead or alive.
     pub index_max: Option<u64>,
-}
-
-fn index(id: Option<LogId>) -> Option<u64> {
-    id.map(|id| id.index)
 }
 
 /// Where the writer starts: what recovery found.
@@ -161,6 +42,8 @@ pub(super) struct Position {
     pub end: u64,
     /// Where the segment before the last one ends.
     pub previous_end: u64,
+    /// Whether there is a seal.
+    pub sealed: bool,
 }
 
 /// The state of the worker `wal`.
@@ -185,6 +68,8 @@ pub(super) struct Batch {
     done: Vec<Done>,
     /// Whether there is a purge mark in `bytes`.
     purges: bool,
+    /// Whether to seal the log behind `bytes`.
+    seals: bool,
 }
 
 impl Writer {
@@ -216,7 +101,9 @@ impl Writer {
             self.position.state.committed = committed;
         }
         self.unless_failed(Self::flush);
-        self.unless_failed(Self::seal);
+        if std::mem::take(&mut self.batch.seals) {
+            self.unless_failed(Self::seal);
+        }
         // Whoever is left has not been told because of a failure.
         for done in self.batch.done.drain(..) {
             done(self.shared.check());
@@ -250,6 +137,10 @@ impl Writer {
                 self.put(&Record::Purge(*upto))?;
                 self.position.state.purge(*upto);
                 self.batch.purges = true;
+                Ok(())
+            }
+            Step::Seal => {
+                self.batch.seals = true;
                 Ok(())
             }
         }
@@ -323,6 +214,7 @@ impl Writer {
             self.jobs.send(Job::Prepare);
         }
         self.position.end += self.batch.bytes.len() as u64;
+        self.position.sealed = false;
         self.batch.bytes.clear();
         self.shared.log().view.settle(&self.batch.placed);
         self.batch.placed.clear();
@@ -356,12 +248,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Marks the end of the log, if there is nothing else to do. See [`super::record`].
+    /// Marks the end of the log, which is durable. See [`super::record`].
     fn seal(&mut self) -> io::Result<()> {
         let room = self.position.end + record::SEAL_BYTES <= self.segment_bytes;
-        if self.is_fresh() || !room || !self.shared.log().queue.is_empty() {
+        if self.is_fresh() || !room || self.position.sealed {
             return Ok(());
         }
+        self.position.sealed = true;
         self.encode(&Record::Seal);
         let segment = &self.current().segment;
         let sealed = segment.file.write_at(&self.batch.bytes, self.position.end);
@@ -426,8 +319,12 @@ impl Housekeeper {
                 Job::Retire(segment) => files.retire(&segment),
             };
             drop(files);
-            if let Err(error) = result {
-                self.shared.fail(error);
+            match result {
+                // Not yet a failure: the segment in use still has room, and until that is used up somebody
+                // may have made some. The writer will see.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                Err(error) => self.shared.fail(error),
+                Ok(()) => {}
             }
         }
         Round::Again

@@ -97,22 +97,19 @@ fn the_remains_of_a_torn_batch_do_not_come_back() {
     wal.append(entries(1, 0..2, 100), ignore());
     world.run();
     let before = world.disk.copy();
-    // A batch of equal records whose first is lost, ...
+    // A batch of equal records whose first is lost,
     wal.append(entries(1, 2..8, 100), ignore());
     world.run();
     let path = segment_path(1);
     let (old, mut torn) = (before.bytes(&path), world.disk.bytes(&path));
     let start = (0..old.len()).find(|at| old[*at] != torn[*at]).expect("they differ");
     torn[start..start + 8].fill(0);
-    // ... as it was in a crash: without the seal that followed.
-    let end = torn.iter().rposition(|byte| *byte != 0).expect("not empty") + 1;
-    torn[end.next_multiple_of(8) - record::SEAL_BYTES as usize..].fill(0);
     before.alter(&path, |bytes| *bytes = torn);
     let world = World::on(before);
     let (wal, recovered) = world.open();
     assert!(recovered.dropped_tail_bytes > 600);
     assert_eq!(recovered.state.last, Some(id(1, 1)));
-    // ... and then exactly that record again, after which the old second one would fit.
+    // and then exactly that record again, after which the old second one would fit.
     wal.append(entries(1, 2..3, 100), ignore());
     world.run();
     assert_eq!(world.open().1.state.last, Some(id(1, 2)));
@@ -172,6 +169,54 @@ fn a_failed_sync_is_the_end_whichever_it_is() {
         let count = read_all(&wal).len();
         assert!(count >= ok * 5, "{count} of {}", ok * 5);
         assert_eq!(read_all(&wal), entries(1, 0..count as u64, 300));
+    }
+}
+
+#[test]
+fn a_full_disk_is_a_failure_once_there_is_no_segment_left() {
+    for freed in [true, false] {
+        let world = World::new();
+        let (wal, _) = world.open();
+        world.disk.fill();
+        let told = Told::default();
+        wal.append(entries(1, 0..10, 300), told.done(1));
+        world.run();
+        wal.append(entries(1, 10..20, 300), told.done(2));
+        world.run();
+        assert_eq!(world.failures(), <[String; 0]>::default());
+        assert_eq!(world.disk.names(), ["0000000000000001.log"]);
+        if freed {
+            world.disk.heal();
+        }
+        wal.append(entries(1, 20..60, 300), told.done(3));
+        world.run();
+        assert_eq!(told.ok().len(), if freed { 3 } else { 2 });
+        assert_eq!(world.failures().len(), usize::from(!freed));
+        world.disk.heal();
+        assert!(read_all(&world.open().0).len() >= 20);
+    }
+}
+
+#[test]
+fn a_mark_that_is_not_durable_gives_nothing_back() {
+    for operations in 0.. {
+        let world = World { workers: Workers::eager(), ..World::new() };
+        let (wal, _) = world.open();
+        wal.append(entries(1, 0..150, 300), ignore());
+        world.run();
+        world.disk.power_fails_after(operations);
+        // One round, several batches: the first mark is durable before the second is written.
+        wal.purge(id(1, 50));
+        wal.append(entries(1, 150..250, 300), ignore());
+        wal.purge(id(1, 240));
+        world.run();
+        if !world.disk.power_has_failed() {
+            break;
+        }
+        world.disk.cut_power(&*world.rng, Unsynced::Lost);
+        let (_, entries_found) = found(&world);
+        let ids: Vec<_> = entries_found.iter().map(|entry| entry.id.index).collect();
+        assert!([0, 51, 241].contains(&ids[0]) && ids.is_sorted() && *ids.last().expect("some") >= 149);
     }
 }
 

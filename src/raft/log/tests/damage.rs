@@ -52,6 +52,9 @@ fn a_flip_in_the_last_batch_refuses_if_the_log_was_sealed() {
     let world = World::new();
     let batches = batches(&world, 2);
     let (path, range) = batches.last().expect("two batches");
+    let (wal, _) = world.open();
+    wal.seal(ignore());
+    world.run();
     for at in range.clone() {
         let world = World::on(world.disk.copy());
         world.disk.alter(path, |bytes| bytes[at as usize] ^= 0x20);
@@ -67,10 +70,33 @@ fn a_flip_in_the_last_batch_refuses_if_the_log_was_sealed() {
 }
 
 #[test]
+fn a_log_is_sealed_once_until_it_grows() {
+    let world = World::new();
+    let (wal, _) = world.open();
+    let writes = |act: &dyn Fn()| {
+        let writes = world.disk.writes();
+        act();
+        wal.seal(ignore());
+        world.run();
+        world.disk.writes() - writes
+    };
+    wal.append(entries(1, 0..1, 10), ignore());
+    world.run();
+    assert_eq!(writes(&|| ()), 1);
+    assert_eq!(writes(&|| ()), 0);
+    assert_eq!(writes(&|| wal.append(entries(1, 1..2, 10), ignore())), 2);
+    assert_eq!(writes(&|| wal.save_committed(Some(id(1, 1)))), 2);
+    assert_eq!(writes(&|| ()), 0);
+}
+
+#[test]
 fn a_damaged_seal_costs_nothing() {
     let world = World::new();
     let batches = batches(&world, 2);
     let (path, range) = batches.last().expect("two batches");
+    let (wal, _) = world.open();
+    wal.seal(ignore());
+    world.run();
     for at in range.end..range.end + record::SEAL_BYTES {
         let world = World::on(world.disk.copy());
         world.disk.alter(path, |bytes| bytes[at as usize] ^= 0x20);
@@ -133,7 +159,7 @@ fn records_that_contradict_each_other_refuse() {
     let (_, end) = batches(&world, 1).pop().map(|(path, range)| (path, range.end)).expect("a batch");
     let check = |batch_offset: u64, record: Record<'_>, expected: &str| {
         let world = World::on(world.disk.copy());
-        let segment = Segment::open(&world.disk, segment_path(1)).expect("opens").expect("a segment");
+        let segment = Segment::open(&world.disk, segment_path(1)).expect("opens");
         let mut bytes = vec![0; (end - batch_offset) as usize];
         record::encode(&mut bytes, segment.life, batch_offset, &record);
         let record = &bytes[(end - batch_offset) as usize..];
@@ -154,7 +180,7 @@ fn records_that_contradict_each_other_refuse() {
 fn a_checkpoint_must_agree_with_what_came_before() {
     let world = World::new();
     batches(&world, 60);
-    let segment = Segment::open(&world.disk, segment_path(2)).expect("opens").expect("a segment");
+    let segment = Segment::open(&world.disk, segment_path(2)).expect("opens");
     let bytes = world.disk.bytes(&segment.path);
     let found = record::decode(&bytes[4096..], segment.life, 4096).expect("a record");
     let Record::Checkpoint { mut state, previous_end } = found.record else { panic!("{found:?}") };

@@ -28,6 +28,8 @@ struct State {
     syncs_left: Option<u64>,
     syncs: u64,
     writes: u64,
+    /// Files cannot grow.
+    full: bool,
 }
 
 #[derive(Default, Clone)]
@@ -69,6 +71,11 @@ impl FaultyDisk {
         let mut state = self.state();
         state.operations_left = None;
         state.syncs_left = None;
+        state.full = false;
+    }
+
+    pub fn fill(&self) {
+        self.state().full = true;
     }
 
     pub fn power_has_failed(&self) -> bool {
@@ -295,9 +302,15 @@ impl File for Open {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.disk.state().writes += 1;
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        {
+            let mut state = self.disk.state();
+            state.writes += 1;
+            if state.full && end > state.files[self.file].cached.len() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
         self.operate(|file| {
-            let (start, end) = (offset as usize, offset as usize + bytes.len());
             let length = file.cached.len().max(end);
             file.cached.resize(length, 0);
             file.cached[start..end].copy_from_slice(bytes);

@@ -15,6 +15,7 @@ enum Op {
     Committed,
     Truncate { back: u64 },
     Purge { percent: u64 },
+    Seal,
     Step,
     Run,
     PowerFailsAfter(u64),
@@ -32,6 +33,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Committed),
         2 => (0..8_u64).prop_map(|back| Op::Truncate { back }),
         2 => (0..120_u64).prop_map(|percent| Op::Purge { percent }),
+        2 => Just(Op::Seal),
         6 => Just(Op::Step),
         3 => Just(Op::Run),
         1 => (1..30_u64).prop_map(Op::PowerFailsAfter),
@@ -144,6 +146,7 @@ impl Run {
                 });
                 self.wal.purge(upto);
             }
+            Op::Seal => self.wal.seal(self.done()),
             Op::Step => drop(self.world.workers.step()),
             Op::Run => self.world.run(),
             Op::PowerFailsAfter(operations) => self.world.disk.power_fails_after(operations),

@@ -70,6 +70,22 @@ fn what_was_reported_is_there_after_a_restart() {
 }
 
 #[test]
+fn the_longest_vote_fits_wherever_it_goes() {
+    let world = World::new();
+    let (wal, _) = world.open();
+    let vote = Bytes::from(vec![7; VOTE_BYTES_MAX]);
+    wal.append(entries(1, 0..1, 10), ignore());
+    wal.save_committed(Some(id(1, 0)));
+    wal.purge(id(1, 0));
+    wal.save_vote(vote.clone(), ignore());
+    wal.append(entries(1, 1..100, 500), ignore());
+    world.run();
+    let (wal, recovered) = world.open();
+    assert_eq!(recovered.state.vote, Some(vote));
+    assert_eq!(read_all(&wal), entries(1, 1..100, 500));
+}
+
+#[test]
 fn committed_goes_with_the_next_batch_and_syncs_nothing_itself() {
     let world = World::new();
     let (wal, _) = world.open();

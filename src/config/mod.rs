@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(config.listen, "127.0.0.1:6379");
         assert_eq!((config.http_listen, config.peer_listen), (None, None));
         assert!(config.peers.is_empty());
-        assert_eq!(config.heartbeat, Duration::from_millis(100));
+        assert_eq!(config.heartbeat, Duration::from_millis(60));
         assert_eq!(config.gather, Duration::from_micros(300));
         assert_eq!(config.wal_segment_bytes, 64 << 20);
         assert_eq!(config.log_format, LogFormat::Text);

@@ -327,6 +327,9 @@ impl Node {
         self.consensus.view()
     }
 
+    #[cfg(test)]
+    pub fn debug_store(&self) -> Arc<Store> { Arc::clone(&self.store) }
+
     /// How far this node has applied the log, and a hash of its state there: the same on all nodes. Reads the
     /// whole state; says nothing while entries are being applied.
     ///

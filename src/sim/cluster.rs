@@ -120,6 +120,7 @@ impl Cluster {
             let digests = self.digests();
             let all = digests.len() == HOSTS.len();
             if all && digests.iter().all(|(applied, _)| *applied == digests[0].0) {
+                self.debug_diff();
                 let same = digests.iter().all(|digest| *digest == digests[0]);
                 return if same { Ok(()) } else { Err(format!("the nodes differ: {digests:x?}")) };
             }
@@ -127,6 +128,32 @@ impl Cluster {
                 return Err(format!("the nodes do not get together: {digests:x?}"));
             }
             clock.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn debug_diff(&self) {
+        use crate::store::Table;
+        let mut all = Vec::new();
+        for host in HOSTS {
+            let node = self.node(host).unwrap();
+            let store = node.debug_store();
+            let view = store.view(0);
+            let mut map = std::collections::BTreeMap::new();
+            for table in [Table::Keys, Table::Expiry, Table::Elements, Table::Meta] {
+                view.scan(table, b"", None, &mut |key, value| {
+                    map.insert((table as u8, key.to_vec()), value.to_vec());
+                    std::ops::ControlFlow::Continue(())
+                }).unwrap();
+            }
+            all.push((map, view.head().clone()));
+        }
+        for i in 1..3 {
+            if all[0].1 != all[i].1 { self.note(&format!("head n1 {:?} vs {i} {:?}", all[0].1, all[i].1)); }
+            for (key, value) in &all[0].0 {
+                let other = all[i].0.get(key);
+                if other != Some(value) { self.note(&format!("{i} {:?}: {:?} vs {:?}", key.0, String::from_utf8_lossy(&key.1), other.map(|o| (String::from_utf8_lossy(&o[..o.len().min(60)]).into_owned(), String::from_utf8_lossy(&value[..value.len().min(60)]).into_owned()) ))); }
+            }
+            for (key, _) in &all[i].0 { if !all[0].0.contains_key(key) { self.note(&format!("{i} only: {:?}", String::from_utf8_lossy(&key.1))); } }
         }
     }
 

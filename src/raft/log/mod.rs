@@ -1,9 +1,9 @@
 //! The write-ahead log: what this node has promised the others, on disk.
 //!
 //! Votes, entries, truncations and purge marks go through **one ordered stream** to one writer, and whoever
-//! asked is told after the sync, in that order. Raft's safety rests on that order: a vote that
-//! overtook an entry, or an entry that was acknowledged before it was durable, can cost the cluster a write.
-//! Everything here returns at once; the log can be read as if all of it were on disk already.
+//! asked is told after the sync, in that order. Raft's safety rests on that order: a vote that overtook an
+//! entry, or an entry that was acknowledged before it was durable, can cost the cluster a write. Everything
+//! here returns at once; the log can be read as if all of it were on disk already.
 //!
 //! Read in this order:
 //!
@@ -14,11 +14,10 @@
 //! * [`writer`]: group commit, rotation, failure;
 //! * [`recovery`]: which damage is a crash's, and which refuses to start.
 //!
-//! **Invariants.** Nothing is reported durable before a sync that began after its write. A failed write or sync is
-//! the end: it is never retried, and nothing is written after it. A record of a segment's
-//! former life is never taken for a live one. Damage is never taken for the end of the log, except in the
-//! very last batch when it was not sealed yet. Nothing here knows what a
-//! vote or an entry means.
+//! **Invariants.** Nothing is reported durable before a sync that began after its write. A failed write or
+//! sync is the end: it is never retried, and nothing is written after it. A record of a segment's former
+//! life is never taken for a live one. Damage is never taken for the end of the log, except in the very
+//! last batch when it was not sealed yet. Nothing here knows what a vote or an entry means.
 //!
 //! # Why not a database, and why not `O_DIRECT`
 //!
@@ -26,9 +25,9 @@
 //! and for a thousand four times. A sync of preallocated blocks needs no journal commit, so the device is
 //! the only cost left. `O_DIRECT` would save the page cache's copy, and the format allows it (a batch can
 //! be written from the block that it begins in on), but the last block would then have to be kept and
-//! written again with each batch, for a saving that shows only in large ones. Two batches share
-//! a block now, too: like SQLite's `powersafe overwrite`, this relies on a device that does not lose bytes
-//! of a sector which it is asked to overwrite with themselves.
+//! written again with each batch, for a saving that shows only in large ones. Two batches share a block
+//! now, too: like SQLite's `powersafe overwrite`, this relies on a device that does not lose bytes of a
+//! sector which it is asked to overwrite with themselves.
 
 mod record;
 mod recovery;
@@ -148,11 +147,11 @@ impl Options {
     }
 }
 
-/// Whom the log tells what happens on its workers. Both are called there, and should be quick. They
-/// are dropped when the workers have ended, which is when the directory may be opened again.
+/// Whom the log tells what happens on its workers. Both are called there, and should be quick. They are
+/// dropped when the workers have ended, which is when the directory may be opened again.
 pub struct Hooks {
-    /// Called once, on the first failed write or sync, before anybody waiting is told. The disk's
-    /// state is unknown then, and the process should end.
+    /// Called once, on the first failed write or sync, before anybody waiting is told. The disk's state is
+    /// unknown then, and the process should end.
     pub on_failure: Box<dyn Fn(io::Error) + Send + Sync>,
     /// Called after every sync.
     pub on_sync: Box<dyn Fn(&SyncStats) + Send + Sync>,
@@ -200,8 +199,8 @@ pub enum OpenError {
     Corrupt { path: PathBuf, offset: u64, reason: String },
 }
 
-/// The log. A clone is another handle; when the last one goes the workers end, and what
-/// was not yet reported durable may be lost.
+/// The log. A clone is another handle; when the last one goes the workers end, and what was not yet
+/// reported durable may be lost.
 #[derive(Clone)]
 pub struct Wal(Arc<Handle>);
 
@@ -242,8 +241,8 @@ impl Wal {
         Ok((Self(Arc::new(Handle { shared, writer })), recovered))
     }
 
-    /// Appends entries that follow the last one. They can be read at once. Without entries, `done` is
-    /// told when everything asked for before is durable.
+    /// Appends entries that follow the last one. They can be read at once. Without entries, `done` is told
+    /// when everything asked for before is durable.
     ///
     /// # Panics
     /// If an index does not follow the one before, or a body is longer than [`BODY_BYTES_MAX`]. Writing
@@ -271,14 +270,14 @@ impl Wal {
         self.queue(Step::Truncate(last), None);
     }
 
-    /// Removes the entries up to `upto`, and goes on after it if the log ends before. Segments are
-    /// given back once the mark is durable.
+    /// Removes the entries up to `upto`, and goes on after it if the log ends before. Segments are given
+    /// back once the mark is durable.
     pub fn purge(&self, upto: LogId) {
         self.queue(Step::Purge(upto), None);
     }
 
-    /// Entries from `range.start` on, without a gap: as many as their records fit in `bytes_max` bytes,
-    /// and at least one, unless the first is not in the log (any more). Blocks if it must read files.
+    /// Entries from `range.start` on, without a gap: as many as their records fit in `bytes_max` bytes, and
+    /// at least one, unless the first is not in the log (any more). Blocks if it must read files.
     ///
     /// # Errors
     /// The disk's, and `InvalidData` naming file and offset where it has lost an entry.
@@ -297,8 +296,8 @@ impl Wal {
     }
 
     /// Marks the log's end as durable, so that damage before it is not taken for a crash's work later. Does
-    /// nothing if nothing was written since the last time: to be called every second or so, and before
-    /// the process ends. `done` is told when everything asked for before is durable.
+    /// nothing if nothing was written since the last time: to be called every second or so, and before the
+    /// process ends. `done` is told when everything asked for before is durable.
     pub fn seal(&self, done: Done) {
         self.queue(Step::Seal, Some(done));
     }

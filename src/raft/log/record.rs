@@ -23,17 +23,17 @@
 //!
 //! id = term (8), index (8). id? = 0, or 1 and an id. vote? = 0, or 1 and the length (4) and the vote.
 //!
-//! Three things make bytes a record *of this place and time*, and each has its attacker. The crc is
-//! for the disk. The tag and the seed are for the file's former lives: a segment is recycled without
-//! being zeroed, so it is full of records that were valid once. The batch is for the crash: a batch
-//! is written at once and synced before the next one is written, so of the last batch any part may
-//! be missing, in any order, but a record that says its batch begins at X proves that everything before X was
-//! synced. [`super::recovery`] uses that to tell a torn tail from a corrupt log.
+//! Three things make bytes a record *of this place and time*, and each has its attacker. The crc is for the
+//! disk. The tag and the seed are for the file's former lives: a segment is recycled without being zeroed,
+//! so it is full of records that were valid once. The batch is for the crash: a batch is written at once
+//! and synced before the next one is written, so of the last batch any part may be missing, in any order,
+//! but a record that says its batch begins at X proves that everything before X was synced.
+//! [`super::recovery`] uses that to tell a torn tail from a corrupt log.
 //!
 //! A *seal* says "everything before me is synced". It is written, without a sync, when the log's owner
-//! finds that it is idle, and the next batch overwrites it. With it, damage in even the last batch is
-//! seen as such: at once after a process crash, and after a power cut if the system had
-//! written back the seal. Sealing after every batch would say it sooner, for another write each.
+//! finds that it is idle, and the next batch overwrites it. With it, damage in even the last batch is seen
+//! as such: at once after a process crash, and after a power cut if the system had written back the seal.
+//! Sealing after every batch would say it sooner, for another write each.
 
 use bytes::Bytes;
 
@@ -220,8 +220,8 @@ pub(super) fn decode(bytes: &[u8], life: Life, offset: u64) -> Result<Found<'_>,
     Ok(Found { record, batch, bytes: end as u64 })
 }
 
-/// How long the record of `life` at the start of `bytes` says it is, padding included; `None` where
-/// none begins. Cheap, and trusts the disk: the length may be wrong.
+/// How long the record of `life` at the start of `bytes` says it is, padding included; `None` where none
+/// begins. Cheap, and trusts the disk: the length may be wrong.
 pub(super) fn claimed_bytes(bytes: &[u8], life: Life) -> Option<usize> {
     let header = bytes.first_chunk::<HEADER_BYTES>()?;
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

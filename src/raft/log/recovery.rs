@@ -2,12 +2,12 @@
 //!
 //! The rules follow from how the log is written (see [`super::record`] and [`super::segment`]):
 //!
-//! * **A segment that has a successor in use is whole.** Its successor's first record says where it
-//!   ends; anything wrong before that is damage, and the log is refused.
-//! * **The last batch may be missing in any part.** At the first place where there is no
-//!   record, every later byte is searched for records of this life. One whose batch began later
-//!   proves that this place was synced once: damage. Otherwise the log ends here, and
-//!   what is left of the batch is zeroed, so that it cannot follow a later, shorter batch by chance.
+//! * **A segment that has a successor in use is whole.** Its successor's first record says where it ends;
+//!   anything wrong before that is damage, and the log is refused.
+//! * **The last batch may be missing in any part.** At the first place where there is no record, every
+//!   later byte is searched for records of this life. One whose batch began later proves that this place
+//!   was synced once: damage. Otherwise the log ends here, and what is left of the batch is zeroed, so that
+//!   it cannot follow a later, shorter batch by chance.
 //! * **The segment after the last one in use may be empty**, but not two of them: a segment is made only
 //!   once its predecessor holds a durable batch.
 //! * Sequences have no gap, each checkpoint agrees with the records before it, indexes are consecutive, and
@@ -16,8 +16,8 @@
 //! One kind of damage cannot be told from a crash: in the last batch, when no seal follows.
 //!
 //! What was read is not what is on disk: after a process crash it may be in the page cache only, and after
-//! a failed sync it may stay there, marked clean, while the disk has something else. The last
-//! batch, the only one that can be meant, is therefore written again and synced before anybody relies on it.
+//! a failed sync it may stay there, marked clean, while the disk has something else. The last batch, the
+//! only one that can be meant, is therefore written again and synced before anybody relies on it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,11 +49,15 @@ pub(super) fn open(env: &Env, options: &Options) -> Result<Opened, OpenError> {
     let io = |error: io::Error| OpenError::Io { path: options.dir.clone(), error };
     disk.create_dir_all(&options.dir).map_err(io)?;
     let names = disk.list(&options.dir).map_err(io)?;
-    let path = |name: &String| options.dir.join(name);
-    let spares: Vec<_> = names.iter().filter(|name| segment::is_spare(name)).map(path).collect();
     let mut segments = VecDeque::new();
-    for name in names.iter().filter(|name| segment::segment_sequence(name).is_some()) {
-        segments.push_back(Segment::open(disk, path(name))?);
+    let mut spares = Vec::new();
+    for name in &names {
+        let path = options.dir.join(name);
+        if segment::segment_sequence(name).is_some() {
+            segments.push_back(Segment::open(disk, path)?);
+        } else if let Some(sequence) = segment::spare_sequence(name) {
+            spares.push((sequence, path));
+        }
     }
     // A file that was made or renamed just before a crash is seen here, but may not be durable yet.
     disk.sync_dir(&options.dir).map_err(io)?;

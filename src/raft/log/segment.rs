@@ -1,7 +1,7 @@
 //! Segment files: what they are called, how one begins, and where they come from and go.
 //!
-//! A segment is `<sequence>.log`, sixteen hexadecimal digits. Its first block is the header and is
-//! never written again during the segment's life; records follow ([`super::record`]).
+//! A segment is `<sequence>.log`, sixteen hexadecimal digits. Its first block is the header and is never
+//! written again during the segment's life; records follow ([`super::record`]).
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -12,13 +12,13 @@
 //! | 8 | salt, random |
 //! | | zeros, to 4096 |
 //!
-//! A segment gets its name only when its header and its length are durable, so a named segment with
-//! a bad header is damage, never a crash. It is made ahead of its need, by a worker of its own, and only once
-//! the segment before it holds a durable batch: see [`super::recovery`] for what follows from that.
+//! A segment gets its name only when its header and its length are durable, so a named segment with a bad
+//! header is damage, never a crash. It is made ahead of its need, by a worker of its own, and only once the
+//! segment before it holds a durable batch: see [`super::recovery`] for what follows from that.
 //!
-//! An overwrite of blocks that exist needs no journal commit, so its sync is half as long: new
-//! segments are filled with real zeros, and purged ones are kept as `<sequence>.spare` and used again
-//! as they are. What they still hold cannot be mistaken for live records.
+//! An overwrite of blocks that exist needs no journal commit, so its sync is half as long: new segments are
+//! filled with real zeros, and purged ones are kept as `<sequence>.spare` and used again as they are. What
+//! they still hold cannot be mistaken for live records.
 
 use std::collections::VecDeque;
 use std::io;
@@ -88,13 +88,16 @@ fn failed(path: &Path, what: &str) -> impl Fn(io::Error) -> io::Error {
 
 /// The sequence in a segment's file name.
 pub(super) fn segment_sequence(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok()
+    sequence(name.strip_suffix(".log")?)
 }
 
-/// Whether a file is kept only for its blocks.
-pub(super) fn is_spare(name: &str) -> bool {
-    name.ends_with(".spare")
+/// The sequence of the segment that a spare once was, or was to become.
+pub(super) fn spare_sequence(name: &str) -> Option<u64> {
+    sequence(name.strip_suffix(".spare")?)
+}
+
+fn sequence(digits: &str) -> Option<u64> {
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
 fn encode_header(life: Life) -> Vec<u8> {
@@ -137,12 +140,12 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Takes over the directory's spares.
+    /// Takes over the directory's spares. One that is not older than every segment was being filled.
     pub(super) fn new(
         env: &Env,
         options: &super::Options,
         next_sequence: u64,
-        spares: Vec<PathBuf>,
+        spares: Vec<(u64, PathBuf)>,
     ) -> io::Result<Self> {
         let mut files = Self {
             disk: Arc::clone(&env.disk),
@@ -154,9 +157,10 @@ impl Files {
             prepared: None,
             spares: VecDeque::new(),
         };
-        for spare in spares {
-            let bytes = files.disk.open(&spare).and_then(|file| file.len());
-            files.keep_or_remove(spare.clone(), bytes.map_err(failed(&spare, "opening"))?)?;
+        for (sequence, path) in spares {
+            let bytes = files.disk.open(&path).and_then(|file| file.len());
+            let bytes = bytes.map_err(failed(&path, "opening"))?;
+            files.keep_or_remove(path, sequence < next_sequence && bytes == files.segment_bytes)?;
         }
         Ok(files)
     }
@@ -211,8 +215,7 @@ impl Files {
             Ok(())
         };
         fill().map(|()| path.clone()).map_err(|error| {
-            // Where the disk is full, half a segment is no use to anybody. What this error is about is the
-            // filling, whatever becomes of the rest.
+            // It is no use to anybody, and the disk may be full.
             drop(self.disk.remove(&path));
             failed(&path, "filling")(error)
         })
@@ -220,8 +223,8 @@ impl Files {
 
     /// Takes back a segment that nothing durable refers to any more.
     ///
-    /// Callers do this in order of sequence. The directory is synced each time, so that what a crash
-    /// leaves never has a gap.
+    /// Callers do this in order of sequence. The directory is synced each time, so that what a crash leaves
+    /// never has a gap.
     pub(super) fn retire(&mut self, segment: &Segment) -> io::Result<()> {
         let spare = segment.path.with_extension("spare");
         let retire = || {
@@ -230,13 +233,12 @@ impl Files {
             segment.file.len()
         };
         let bytes = retire().map_err(segment.failed("retiring"))?;
-        self.keep_or_remove(spare, bytes)
+        // A huge entry may have grown it.
+        self.keep_or_remove(spare, bytes == self.segment_bytes)
     }
 
-    /// Keeps a file of the right size. Half-made ones, and those that one huge entry has
-    /// grown, are no good.
-    fn keep_or_remove(&mut self, spare: PathBuf, bytes: u64) -> io::Result<()> {
-        if self.spares.len() < self.recycle_max && bytes == self.segment_bytes {
+    fn keep_or_remove(&mut self, spare: PathBuf, is_good: bool) -> io::Result<()> {
+        if is_good && self.spares.len() < self.recycle_max {
             self.spares.push_back(spare);
             return Ok(());
         }
@@ -279,9 +281,9 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(segment_sequence("00000000000000ff.log"), Some(255));
+        assert_eq!(spare_sequence("00000000000000ff.spare"), Some(255));
         for other in ["ff.log", "00000000000000ff.spare", "00000000000000fg.log", "lost+found"] {
             assert_eq!(segment_sequence(other), None, "{other}");
         }
-        assert!(is_spare("00000000000000ff.spare"));
     }
 }

@@ -53,8 +53,8 @@ impl Shared {
         self.log.lock().expect("nobody panics while holding the log")
     }
 
-    /// Takes a step in the view, and queues it for the disk. Returns whether the writer must be woken:
-    /// when other steps are queued already, it has been.
+    /// Takes a step in the view, and queues it for the disk. Returns whether the writer must be woken: when
+    /// other steps are queued already, it has been.
     pub(super) fn queue(&self, step: Step, done: Option<Done>) -> bool {
         let mut log = self.log();
         let Log { view, queue } = &mut *log;

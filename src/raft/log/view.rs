@@ -1,8 +1,8 @@
 //! What readers see: the log as it will be once everything queued is on disk.
 //!
 //! Every entry has a slot of twelve bytes that says where its record lies; the newest entries are in memory
-//! as well, because replication and apply ask for them at once. An entry without a place on disk is
-//! always in memory, whatever the cache's limit, so every entry of the log can be read at any time.
+//! as well, because replication and apply ask for them at once. An entry without a place on disk is always
+//! in memory, whatever the cache's limit, so every entry of the log can be read at any time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -125,8 +125,8 @@ impl View {
 
     /// These entries are durable now, in these places.
     ///
-    /// One that was truncated meanwhile is not in memory under that id, and is passed over. The same
-    /// id may have been appended again: then it has the same content, and gets its later place later.
+    /// One that was truncated meanwhile is not in memory under that id, and is passed over. The same id may
+    /// have been appended again: then it has the same content, and gets its later place later.
     pub(super) fn settle(&mut self, placed: &[(LogId, Slot)]) {
         for (id, slot) in placed {
             let cached_first = self.cached_first();
@@ -161,8 +161,8 @@ impl View {
         self.segments.pop_front();
     }
 
-    /// The entries of `range` from its start on: as many as there are within `bytes_max` bytes of
-    /// records, or the first alone; none if the first is not in the log.
+    /// The entries of `range` from its start on: as many as there are within `bytes_max` bytes of records,
+    /// or the first alone; none if the first is not in the log.
     pub(super) fn plan(&self, range: Range<u64>, bytes_max: usize) -> Plan {
         let mut plan = Plan::default();
         let mut planned_bytes = 0;
@@ -214,8 +214,8 @@ impl Plan {
     /// Reads what the plan says. The bodies that come from one run share its memory.
     ///
     /// # Errors
-    /// The disk's, and `InvalidData` where a record is not what the slot promised: the segment was
-    /// recycled meanwhile, or the disk has lost it.
+    /// The disk's, and `InvalidData` where a record is not what the slot promised: the segment was recycled
+    /// meanwhile, or the disk has lost it.
     pub(super) fn carry_out(self) -> io::Result<Vec<LogEntry>> {
         let on_disk: usize = self.runs.iter().map(|run| run.offsets.len()).sum();
         let mut entries = Vec::with_capacity(on_disk + self.cached.len());

@@ -1,15 +1,15 @@
 //! The one writer, and the worker that keeps a segment ready for it.
 //!
 //! A round takes everything queued, encodes it into one buffer, writes that, syncs, and then reports to
-//! everybody in order. What is queued meanwhile is the next batch: the disk's latency is the
-//! batching window, and there is no timer.
+//! everybody in order. What is queued meanwhile is the next batch: the disk's latency is the batching
+//! window, and there is no timer.
 //!
-//! A batch never spans segments: where a record does not fit, what is encoded so far is written and
-//! synced, and the rest begins the next segment. A record too big for any segment goes alone behind
-//! a checkpoint and the file grows with it.
+//! A batch never spans segments: where a record does not fit, what is encoded so far is written and synced,
+//! and the rest begins the next segment. A record too big for any segment goes alone behind a checkpoint
+//! and the file grows with it.
 //!
-//! The first failure is kept for ever. The page cache may have dropped what a failed sync did not
-//! write, so a second sync that succeeds proves nothing, and nothing is written after it.
+//! The first failure is kept for ever. The page cache may have dropped what a failed sync did not write, so
+//! a second sync that succeeds proves nothing, and nothing is written after it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -208,8 +208,8 @@ impl Writer {
             write: written.saturating_sub(start),
             sync: synced.saturating_sub(written),
         });
-        // Not before: recovery takes the next segment's existence as proof that this one's first
-        // batch was durable.
+        // Not before: recovery takes the next segment's existence as proof that this one's first batch was
+        // durable.
         if self.is_fresh() {
             self.jobs.send(Job::Prepare);
         }
@@ -226,8 +226,8 @@ impl Writer {
 
     /// Gives back the segments that the purge mark, which is durable by now, has passed.
     ///
-    /// It asks for the greatest index ever written to a segment. Entries that were truncated count, so
-    /// a segment may stay a little longer; but the view, which is ahead of the disk, is not needed to tell.
+    /// It asks for the greatest index ever written to a segment. Entries that were truncated count, so a
+    /// segment may stay a little longer; but the view, which is ahead of the disk, is not needed to tell.
     fn retire(&mut self) {
         let Position { state, in_use, .. } = &mut self.position;
         let purged = index(state.purged);

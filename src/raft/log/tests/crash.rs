@@ -3,8 +3,8 @@
 use super::disk::Unsynced;
 use super::*;
 
-/// Two durable batches, and a last one of which a crash may leave anything. Returns the disk before
-/// and after the last batch, where it ends, and the states it goes through.
+/// Two durable batches, and a last one of which a crash may leave anything. Returns the disk before and
+/// after the last batch, where it ends, and the states it goes through.
 fn last_batch() -> (World, FaultyDisk, usize, Vec<(LogState, Vec<LogEntry>)>) {
     let world = World::new();
     let (wal, _) = world.open();
@@ -159,8 +159,8 @@ fn a_failed_sync_is_the_end_whichever_it_is() {
             assert_eq!(world.disk.writes(), writes, "nothing is written after a failure");
         }
 
-        // The page cache shows what the disk never got, as if it were clean. Whatever the
-        // next process reads there and relies on must survive the power.
+        // The page cache shows what the disk never got, as if it were clean. Whatever the next process
+        // reads there and relies on must survive the power.
         world.disk.heal();
         let (_, recovered) = world.open();
         world.disk.cut_power(&*world.rng, Unsynced::Lost);
@@ -236,8 +236,8 @@ fn a_failure_of_the_other_worker_stops_the_log_too() {
     assert_eq!(world.failures().len(), 1);
 }
 
-/// A log that is filled and purged until the disk refuses, at that operation. Returns how many entries
-/// were reported durable; `None` if the disk had no more operations to refuse.
+/// A log that is filled and purged until the disk refuses, at that operation. Returns how many entries were
+/// reported durable; `None` if the disk had no more operations to refuse.
 fn fill(world: &World, operations: u64) -> Option<u64> {
     let (wal, _) = world.open();
     world.disk.power_fails_after(operations);

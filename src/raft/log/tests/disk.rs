@@ -1,7 +1,7 @@
 //! A disk with a page cache that can lose power, in memory.
 //!
-//! What was written but not synced survives the end of the process and not, or only in part, the end of
-//! the power: any 512-byte sector may be old, new, or new up to some byte. A failed sync marks the pages clean
+//! What was written but not synced survives the end of the process and not, or only in part, the end of the
+//! power: any 512-byte sector may be old, new, or new up to some byte. A failed sync marks the pages clean
 //! without having written them, as Linux does. Names are not durable before their directory is synced.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,8 +182,8 @@ impl NameChange {
 }
 
 impl State {
-    /// Counts an operation. The one during which the power goes is still carried out, as far as
-    /// the cache goes.
+    /// Counts an operation. The one during which the power goes is still carried out, as far as the cache
+    /// goes.
     fn operate(&mut self, act: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         match &mut self.operations_left {
             Some(0) => Err(no_power()),

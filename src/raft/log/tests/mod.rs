@@ -143,8 +143,8 @@ struct Workers(Arc<Pool>);
 #[derive(Default)]
 struct Pool {
     idle: Mutex<Vec<Worker>>,
-    /// A worker that another one wakes runs at once, in the middle of the other's round: as
-    /// much ahead as a thread can be.
+    /// A worker that another one wakes runs at once, in the middle of the other's round: as much ahead as a
+    /// thread can be.
     eager: AtomicBool,
     running: AtomicBool,
 }

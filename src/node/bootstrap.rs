@@ -88,6 +88,31 @@ impl Outside {
         }
     }
 
+    /// Refuses a data directory that is not this node's: of another address, or of a cluster that the nodes at
+    /// these addresses are not of. Two nodes with one number, or a number in the wrong cluster, could vote twice.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub async fn check(&self, peers: &[String]) -> Result<(), String> {
+        let Some(identity) = self.identity.lock().expect("no holder panics").clone() else { return Ok(()) };
+        let (dir, ours) = (self.dir.display(), &self.member.peer_address);
+        if identity.address != *ours {
+            return Err(format!(
+                "the data directory {dir} belongs to node {} at {}, not to a node at {ours}",
+                identity.node,
+                if identity.address.is_empty() { "no address" } else { &identity.address }
+            ));
+        }
+        let others = peers.iter().filter(|peer| *peer != ours).collect::<Vec<_>>();
+        match self.look_around(&others).await.cluster {
+            Some((address, cluster)) if cluster != identity.cluster => Err(format!(
+                "the data directory {dir} belongs to cluster {:032x}, but the node at {address} to cluster {cluster:032x}",
+                identity.cluster
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The identity, if there is one by now, counted up for this boot.
     fn known(&self) -> std::io::Result<Option<IdentityFile>> {
         let mut identity = self.identity.lock().expect("no holder panics");
@@ -96,6 +121,10 @@ impl Outside {
             identity.save(&*self.env.disk, &self.dir)?;
         }
         Ok(identity.clone())
+    }
+
+    fn identity_of(&self, cluster: u128, node: u64, forming: BTreeMap<u64, Member>) -> IdentityFile {
+        IdentityFile { cluster, node, boot: 0, address: self.member.peer_address.clone(), forming }
     }
 
     fn become_node(&self, identity: IdentityFile) -> std::io::Result<()> {
@@ -132,7 +161,7 @@ impl Outside {
         match ask_stranger(&self.env, address, &request, Duration::from_secs(5)).await {
             Ok(Response::Joined { cluster, node }) => {
                 tracing::info!(node, "joining");
-                self.become_node(IdentityFile { cluster, node, boot: 0, forming: BTreeMap::new() })
+                self.become_node(self.identity_of(cluster, node, BTreeMap::new()))
             }
             Ok(Response::Refused { reason }) => {
                 tracing::info!(reason, "not admitted yet");
@@ -150,7 +179,7 @@ impl Outside {
         let node = forming.iter().find(|(_, member)| member.peer_address == self.member.peer_address);
         let node = *node.expect("this node is one of them").0;
         tracing::info!(cluster = format!("{cluster:032x}"), nodes = forming.len(), "forming a new cluster");
-        self.become_node(IdentityFile { cluster, node, boot: 0, forming })
+        self.become_node(self.identity_of(cluster, node, forming))
     }
 
     fn form(&self, cluster: u128, node: u64) -> Response {
@@ -159,7 +188,7 @@ impl Outside {
             Some(known) if (known.cluster, known.node) == (cluster, node) => Response::Done,
             Some(_) => Response::Refused { reason: "this node belongs to another cluster".into() },
             None => {
-                let identity = IdentityFile { cluster, node, boot: 0, forming: BTreeMap::new() };
+                let identity = self.identity_of(cluster, node, BTreeMap::new());
                 match self.become_node(identity) {
                     Ok(()) => Response::Done,
                     Err(error) => Response::Refused { reason: error.to_string() },

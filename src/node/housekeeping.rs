@@ -85,6 +85,8 @@ impl Housekeeping {
         for round in 1u64.. {
             self.env.clock.sleep(ROUND).await;
             self.watch_disk();
+            // Its failure is noticed by whoever writes next.
+            self.wal.seal(Box::new(drop));
             if round % UPKEEP_ROUNDS == 0 {
                 self.metrics.upkeep();
             }

@@ -10,6 +10,7 @@
 //! | 16 | the cluster |
 //! | 8 | the node |
 //! | 8 | boot: how often the node has started |
+//! | 2 | length of the peer address it goes by, and the address |
 //! | 2 | members to form the cluster with, 0 once it is formed or joined; each: node 8, and its two addresses, each after its length 2 |
 //! | 4 | crc32c of all before |
 
@@ -30,6 +31,8 @@ pub struct IdentityFile {
     pub cluster: u128,
     pub node: u64,
     pub boot: u64,
+    /// The address that the other nodes know it by; empty for a node on its own.
+    pub address: String,
     /// On the node that forms the cluster, until it is formed: all its members.
     pub forming: BTreeMap<u64, Member>,
 }
@@ -73,12 +76,12 @@ impl IdentityFile {
         bytes.extend_from_slice(&self.cluster.to_le_bytes());
         bytes.extend_from_slice(&self.node.to_le_bytes());
         bytes.extend_from_slice(&self.boot.to_le_bytes());
+        put_text(&mut bytes, &self.address);
         bytes.extend_from_slice(&(self.forming.len() as u16).to_le_bytes());
         for (node, member) in &self.forming {
             bytes.extend_from_slice(&node.to_le_bytes());
             for address in [&member.peer_address, &member.client_address] {
-                bytes.extend_from_slice(&(address.len() as u16).to_le_bytes());
-                bytes.extend_from_slice(address.as_bytes());
+                put_text(&mut bytes, address);
             }
         }
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
@@ -97,14 +100,20 @@ impl IdentityFile {
         let cluster = take(&mut rest).map(u128::from_le_bytes)?;
         let node = take(&mut rest).map(u64::from_le_bytes)?;
         let boot = take(&mut rest).map(u64::from_le_bytes)?;
+        let address = text(&mut rest)?;
         let mut forming = BTreeMap::new();
         for _ in 0..take(&mut rest).map(u16::from_le_bytes)? {
             let node = take(&mut rest).map(u64::from_le_bytes)?;
             let member = Member { peer_address: text(&mut rest)?, client_address: text(&mut rest)? };
             forming.insert(node, member);
         }
-        Some(Self { cluster, node, boot, forming })
+        Some(Self { cluster, node, boot, address, forming })
     }
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -129,7 +138,7 @@ mod tests {
     fn what_is_saved_is_loaded_and_damage_is_noticed() {
         let member = Member { peer_address: "a:1".into(), client_address: "a:2".into() };
         let identity =
-            IdentityFile { cluster: 1 << 99, node: 3, boot: 7, forming: BTreeMap::from([(3, member)]) };
+            IdentityFile { cluster: 1 << 99, node: 3, boot: 7, address: "a:1".into(), forming: BTreeMap::from([(3, member)]) };
         let bytes = identity.encode();
         assert_eq!(IdentityFile::decode(&bytes), Some(identity));
         for place in 0..bytes.len() {

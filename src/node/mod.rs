@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub use gather::Contributor;
 pub use propose::{AnswerReceiver, Answers};
@@ -132,6 +132,7 @@ impl Node {
             }
             None => None,
         };
+        outside.check(&config.peers).await.map_err(StartError::Refused)?;
         let identity =
             outside.establish(&config.peers).await.map_err(doing("cannot write who this node is"))?;
         tracing::info!(
@@ -449,6 +450,10 @@ impl Node {
         }
         self.stopping.store(true, Ordering::Relaxed);
         self.consensus.stop().await;
+        let (sealed, done) = oneshot::channel();
+        self.wal.seal(Box::new(move |result| drop(sealed.send(result))));
+        // A seal that fails only leaves the log as a crash would.
+        drop(done.await);
     }
 
     /// The follower that is furthest along.

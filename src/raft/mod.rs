@@ -185,6 +185,9 @@ impl Consensus {
             quorum_loss_probe_interval: Some(2 * timers.election_max_ms),
             // A wiped disk must be noticed, never forgiven.
             allow_log_reversion: Some(false),
+            // By default a leader that restarts leads on, in the same term. But followers may have entries of
+            // that term which its own disk never got, and it would give their indexes to other entries.
+            enable_leader_restore: Some(false),
             install_snapshot_timeout: 600_000,
             ..Config::default()
         };

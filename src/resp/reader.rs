@@ -46,6 +46,9 @@ pub struct Limits {
 
 impl Limits {
     const INLINE_BYTES_MAX: usize = 64 * 1024;
+    /// Every argument takes 32 bytes, several times over while a command is on its way, though it may be a
+    /// single byte; and a command is applied in one go, while all others wait.
+    const ARGS_MAX: usize = 256 * 1024;
 
     /// For a client that has yet to log in: enough for AUTH and HELLO.
     pub const UNAUTHENTICATED: Self = Self {
@@ -60,7 +63,7 @@ impl Limits {
     #[must_use]
     pub const fn authenticated(bulk_bytes_max: usize, request_bytes_max: usize) -> Self {
         Self {
-            args_max: 1024 * 1024,
+            args_max: Self::ARGS_MAX,
             bulk_bytes_max,
             inline_bytes_max: Self::INLINE_BYTES_MAX,
             request_bytes_max,

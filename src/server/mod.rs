@@ -43,18 +43,17 @@ impl Server {
         };
         let clients = listen(&config.listen).await?;
         let address = clients.local_address();
-        let http = match &config.http_listen {
-            Some(address) => Some(listen(address).await?),
-            None => None,
-        };
+        let mut tasks = Vec::new();
+        let health = Arc::new(health::Health::default());
+        if let Some(address) = &config.http_listen {
+            let listener = listen(address).await?;
+            tracing::info!(address = listener.local_address(), "metrics and health checks");
+            let serving = http::serve(env.clone(), listener, Arc::clone(&health) as Arc<dyn http::HttpSource>);
+            tasks.push(env.spawner.spawn(Box::pin(serving)));
+        }
         let settings = Arc::new(Settings::new(config));
         let node = Node::start(env.clone(), config, settings, address.clone()).await?;
-        let mut tasks = Vec::new();
-        if let Some(listener) = http {
-            tracing::info!(address = listener.local_address(), "metrics and health checks");
-            let source = Arc::new(health::Health::new(Arc::clone(&node)));
-            tasks.push(env.spawner.spawn(Box::pin(http::serve(env.clone(), listener, source))));
-        }
+        health.started(Arc::clone(&node));
         tasks.push(env.spawner.spawn(Box::pin(accept(Arc::clone(&node), clients))));
         let (host, port) = address.rsplit_once(':').unwrap_or(("127.0.0.1", "6379"));
         tracing::info!("ready: redis-cli -h {host} -p {port}");

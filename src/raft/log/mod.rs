@@ -213,7 +213,7 @@ impl Wal {
     /// Opens the log in `options.dir`. Blocks while it reads the segments, or fills the first one.
     ///
     /// # Errors
-    /// When the disk fails, or holds what no crash leaves behind: see [`recovery`] for the rules.
+    /// When the disk fails, or holds what no crash leaves behind.
     ///
     /// # Panics
     /// If `options.segment_bytes` is out of bounds.

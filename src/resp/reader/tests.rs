@@ -153,8 +153,8 @@ fn hostile_nesting() {
 
 /// No byte is looked at twice: a pass over all that has arrived, once per read, would take minutes here.
 #[test]
-fn a_million_arguments_in_small_reads() {
-    let count = 1024 * 1024;
+fn as_many_arguments_as_there_may_be_in_small_reads() {
+    let count = 256 * 1024;
     let bytes = [format!("*{count}\r\n").into_bytes(), b"$1\r\nx\r\n".repeat(count)].concat();
     let mut reader = Reader::new();
     let outcome = Outcome::send(&mut reader, &bytes, 1_000, &LIMITS);
@@ -191,12 +191,12 @@ fn a_big_argument_is_not_copied_again_and_again() {
 #[test]
 fn memory_follows_what_has_arrived() {
     let mut reader = Reader::new();
-    Outcome::send(&mut reader, b"*1000000\r\n$536870912\r\n", usize::MAX, &LIMITS);
+    Outcome::send(&mut reader, b"*200000\r\n$536870912\r\n", usize::MAX, &LIMITS);
     assert!(reader.args.capacity() <= RESERVED_ARGS);
     assert!(reader.buffer().capacity() <= RESERVED_UNSEEN_BYTES);
     Outcome::send(&mut reader, &[0; 3 << 20], usize::MAX, &LIMITS);
     assert!(reader.buffer().capacity() <= 12 << 20);
-    assert_eq!(reader.buffered(), 22 + (3 << 20));
+    assert_eq!(reader.buffered(), 21 + (3 << 20));
 }
 
 #[test]

@@ -104,9 +104,10 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let level: LevelFilter = config.log_level.parse()?;
-    // What openraft finds worth an `info`, an operator reads only when looking for something.
-    let below = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
-    let shown = Targets::new().with_default(level).with_target("openraft", below);
+    // openraft warns of every attempt to reach a node that is down. We say once that it is, and the rest an
+    // operator reads only when looking for something.
+    let openraft = if level <= LevelFilter::INFO { LevelFilter::ERROR.min(level) } else { level };
+    let shown = Targets::new().with_default(level).with_target("openraft", openraft);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.log_format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),

@@ -5,8 +5,9 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use compat_tests::client::ask;
+use compat_tests::client::{ask, info};
 use compat_tests::cluster::{Cluster, run};
+use compat_tests::reply::Reply;
 
 #[test]
 fn mistakes_are_named() -> Result<()> {
@@ -72,5 +73,29 @@ fn file_and_variables_say_the_same_as_flags() -> Result<()> {
     println!("the log begins: {first}");
     ensure!(first.starts_with('{') && first.ends_with('}'), "not JSON: {first}");
     ensure!(node.data.is_dir(), "no {}", node.data.display());
+    Ok(())
+}
+
+#[test]
+fn config_rewrite_changes_the_file() -> Result<()> {
+    let mut cluster = Cluster::prepare(1)?;
+    let node = &mut cluster.nodes[0];
+    let path = node.data.with_extension("toml");
+    fs::write(&path, "# few\nmaxclients = 77\n")?;
+    node.options = vec!["--config".to_owned(), path.display().to_string()];
+    node.restart()?;
+    ask(node.listen, &["CONFIG", "SET", "maxclients", "78", "timeout", "600"])?;
+    let reply = ask(node.listen, &["CONFIG", "REWRITE"])?;
+    ensure!(reply == Reply::Status(b"OK".to_vec()), "{reply:?}");
+    let rewritten = fs::read_to_string(&path)?;
+    ensure!(rewritten == "# few\nmaxclients = \"78\"\ntimeout = \"600\"\n", "{rewritten}");
+    let shown = info(node.listen, "server", "config_file")?;
+    ensure!(shown == Some(path.display().to_string()), "{shown:?}");
+
+    let status = node.terminate()?;
+    ensure!(status.success(), "SIGTERM: {status}");
+    node.restart()?;
+    let reply = ask(node.listen, &["CONFIG", "GET", "timeout"])?;
+    ensure!(reply.render() == ["1) \"timeout\"", "2) \"600\""], "{reply:?}");
     Ok(())
 }

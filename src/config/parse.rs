@@ -311,7 +311,6 @@ pub(super) fn rewrite<'a>(
     values: impl Iterator<Item = (&'static Opt, &'a str, &'a str)>,
 ) -> Result<String, ConfigError> {
     let found = file_values(path, file)?;
-    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#));
     let mut replacements = Vec::new();
     let mut added = String::new();
     for (option, now, then) in values {
@@ -330,6 +329,21 @@ pub(super) fn rewrite<'a>(
         text.push('\n');
     }
     Ok(text + &added)
+}
+
+/// A text as a TOML string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            character if character.is_control() => {
+                quoted.push_str(&format!("\\u{:04X}", u32::from(character)));
+            }
+            character => quoted.push(character),
+        }
+    }
+    quoted + "\""
 }
 
 /// A TOML value as a flag's value would be written.

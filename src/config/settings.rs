@@ -316,6 +316,8 @@ mod tests {
         let appended = "requirepass = \"a\\\"b\\\\c\"\n";
         check(file, &format!("# mine\nlisten = 'a:1'\nmaxclients = \"7\" # few\ntimeout = '0'\n{appended}"));
         check("requirepass=''", "requirepass=\"a\\\"b\\\\c\"\nmaxclients = \"7\"\n");
+        settings.set(&[("requirepass", "a\nb\u{7f}")]).expect("any text");
+        check("maxclients = 7", "maxclients = 7\nrequirepass = \"a\\u000Ab\\u007F\"\n");
     }
 
     #[test]

@@ -96,6 +96,20 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Unlinks a file, or a directory with all it holds.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a file of these bytes at `path`, durably, in place of any that was there: a crash leaves the one
+    /// or the other.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let aside = path.with_added_extension("new");
+        if self.exists(&aside) {
+            self.remove(&aside)?;
+        }
+        let file = self.create(&aside)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        self.rename(&aside, path)?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        self.sync_dir(dir.unwrap_or(Path::new(".")))
+    }
     /// The names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Whether there is anything at `path`.

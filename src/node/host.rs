@@ -1,7 +1,8 @@
 //! A node, as its commands and its metrics see it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::env::Env;
 use crate::error::ClientError;
 use crate::metrics::{self, Process};
 use crate::raft::Role;
+use crate::session::Client;
 
 /// Error codes counted one by one; more are counted as one, as a client may make them up.
 const ERROR_CODES_MAX: usize = 128;
@@ -34,7 +36,8 @@ pub struct Figures {
     started: Duration,
     run_id: String,
     port: u16,
-    data: PathBuf,
+    /// What the node was started with.
+    config: Config,
     startup_bytes: u64,
     errors: Mutex<BTreeMap<String, u64>>,
     slow_log: SlowLog,
@@ -44,20 +47,30 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn new(env: &Env, config: &Config) -> Self {
+    pub fn new(env: &Env, config: &Config, client_address: &str) -> Self {
         let run_id = (0..3).map(|_| format!("{:016x}", env.rng.next_u64())).collect::<String>();
         Self {
             env: env.clone(),
             started: env.clock.monotonic(),
             run_id: run_id[..40].to_owned(),
-            port: port(&config.listen),
-            data: config.data.clone(),
+            port: port(client_address),
+            config: config.clone(),
             startup_bytes: Process::read().resident_bytes,
             errors: Mutex::default(),
             slow_log: SlowLog::default(),
             memory_bytes: AtomicU64::new(0),
             memory_read_ms: AtomicU64::new(0),
         }
+    }
+
+    /// The path of the file of options, empty without one.
+    fn config_file(&self) -> String {
+        let file = self
+            .config
+            .file
+            .as_deref()
+            .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
+        file.map_or_else(String::new, |file| file.display().to_string())
     }
 
     /// Whether the process has more memory than it may. Looked up now and then only: it takes a system call.
@@ -91,6 +104,12 @@ impl Node {
         if errors.len() < ERROR_CODES_MAX || errors.contains_key(code) {
             *errors.entry(code.to_owned()).or_default() += 1;
         }
+    }
+
+    /// A command took long.
+    pub fn record_slow(&self, argv: &[Bytes], took: Duration, client: &Client) {
+        let (wall_ms, entries_max) = (self.env.clock.wall_ms(), self.settings.slowlog_entries_max());
+        self.figures.slow_log.record(argv, wall_ms, took, client, entries_max);
     }
 
     /// How many other nodes certainly have everything this node has acknowledged: all but one of a quorum.
@@ -177,7 +196,7 @@ impl Node {
             store_bytes_used: stats.used_bytes,
             buffer_bytes: stats.active_bytes + stats.frozen_bytes,
             wal_bytes: self.wal.bytes(),
-            disk_bytes_free: self.env.disk.free_bytes(&self.figures.data).unwrap_or(0),
+            disk_bytes_free: self.env.disk.free_bytes(&self.figures.config.data).unwrap_or(0),
             revision: head.revision,
             databases: databases
                 .map(|(index, database)| metrics::Database {
@@ -187,6 +206,16 @@ impl Node {
                 })
                 .collect(),
         }
+    }
+
+    fn rewrite_options(&self, file: &Path) -> io::Result<()> {
+        let disk = &*self.env.disk;
+        let old = disk.open(file)?;
+        let mut bytes = vec![0; usize::try_from(old.len()?).unwrap_or(usize::MAX)];
+        old.read_at(&mut bytes, 0)?;
+        let old = String::from_utf8(bytes).map_err(io::Error::other)?;
+        let new = self.settings.rewrite(&self.figures.config, &old).map_err(io::Error::other)?;
+        disk.replace(file, new.as_bytes())
     }
 
     fn uptime(&self) -> Duration {
@@ -292,6 +321,7 @@ impl Host for Node {
                 run_id: self.figures.run_id.clone(),
                 tcp_port: self.figures.port,
                 uptime: self.uptime(),
+                config_file: self.figures.config_file(),
                 ..ServerInfo::default()
             },
             clients: ClientsInfo {
@@ -375,7 +405,10 @@ impl Host for Node {
     }
 
     fn config_rewrite(&self) -> Result<(), ClientError> {
-        Err(ClientError::fixed("ERR The server is running without a config file"))
+        const NO_FILE: ClientError = ClientError::fixed("ERR The server is running without a config file");
+        let file = self.figures.config.file.as_deref().ok_or(NO_FILE)?;
+        self.rewrite_options(file)
+            .map_err(|error| ClientError::new(format!("ERR Rewriting config file: {error}")))
     }
 
     fn slow_log(&self) -> &SlowLog {

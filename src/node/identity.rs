@@ -1,7 +1,7 @@
 //! Who this node is, kept in its data directory.
 //!
 //! The cluster gives a node its number once and never gives it to another: a wiped disk joins as a new node.
-//! The file is replaced whole (written aside, synced, renamed), so it is always one or the other.
+//! The file is replaced whole, so it is always one or the other.
 //!
 //! | bytes | |
 //! | --- | --- |
@@ -59,15 +59,7 @@ impl IdentityFile {
     /// # Errors
     /// When the disk fails; the file is then the old one or this.
     pub fn save(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        let aside = dir.join("identity.new");
-        if disk.exists(&aside) {
-            disk.remove(&aside)?;
-        }
-        let file = disk.create(&aside)?;
-        file.write_at(&self.encode(), 0)?;
-        file.sync()?;
-        disk.rename(&aside, &dir.join(FILE))?;
-        disk.sync_dir(dir)
+        disk.replace(&dir.join(FILE), &self.encode())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -137,8 +129,13 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded_and_damage_is_noticed() {
         let member = Member { peer_address: "a:1".into(), client_address: "a:2".into() };
-        let identity =
-            IdentityFile { cluster: 1 << 99, node: 3, boot: 7, address: "a:1".into(), forming: BTreeMap::from([(3, member)]) };
+        let identity = IdentityFile {
+            cluster: 1 << 99,
+            node: 3,
+            boot: 7,
+            address: "a:1".into(),
+            forming: BTreeMap::from([(3, member)]),
+        };
         let bytes = identity.encode();
         assert_eq!(IdentityFile::decode(&bytes), Some(identity));
         for place in 0..bytes.len() {

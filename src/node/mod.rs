@@ -114,6 +114,7 @@ impl Node {
         settings: Arc<Settings>,
         client_address: String,
     ) -> Result<Arc<Self>, StartError> {
+        let figures = Figures::new(&env, config, &client_address);
         let data = config.data.clone();
         env.disk.create_dir_all(&data).map_err(doing(format!("cannot make {}", data.display())))?;
         let lock = take_lock(&env, &data)?;
@@ -269,7 +270,6 @@ impl Node {
             };
             tasks.push(spawn(Box::pin(settled)));
         }
-        let figures = Figures::new(&env, config);
         Ok(Arc::new(Self {
             env,
             settings,
@@ -327,9 +327,6 @@ impl Node {
     pub fn view(&self) -> watch::Receiver<crate::raft::View> {
         self.consensus.view()
     }
-
-    #[cfg(test)]
-    pub fn debug_store(&self) -> Arc<Store> { Arc::clone(&self.store) }
 
     /// How far this node has applied the log, and a hash of its state there: the same on all nodes. Reads the
     /// whole state; says nothing while entries are being applied.

@@ -52,7 +52,8 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, target: u64, node: &Member) -> PeerClient {
         let figures = self.peers.metrics().recorded.peer(target);
         let address = node.peer_address.clone().into();
-        PeerClient { peers: self.peers.clone(), figures, target, address, heartbeat: false, link: None }
+        let peers = self.peers.clone();
+        PeerClient { peers, figures, target, address, heartbeat: false, failing: false, link: None }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> PeerClient {
@@ -67,6 +68,8 @@ pub struct PeerClient {
     target: u64,
     address: Arc<str>,
     heartbeat: bool,
+    /// The last attempt to reach the other node failed, which was logged.
+    failing: bool,
     /// The append connection, while it is known to be in step.
     link: Option<Link>,
 }
@@ -77,6 +80,19 @@ impl PeerClient {
         if self.heartbeat {
             self.peers.metrics().recorded.heartbeat_send_failures.increment(1);
         }
+    }
+
+    /// Logs when the other node begins or ceases to be reachable: openraft would at each attempt.
+    fn note_reached(&mut self, reached: io::Result<()>) {
+        let (node, address) = (self.target, &*self.address);
+        match reached {
+            // Its heartbeats have a connection of their own, and nothing to add.
+            _ if self.heartbeat => return,
+            Ok(()) if self.failing => tracing::info!(node, address, "a node is reachable again"),
+            Err(error) if !self.failing => tracing::warn!(node, address, %error, "a node cannot be reached"),
+            _ => return,
+        }
+        self.failing = !self.failing;
     }
 
     fn hello(&self, kind: LinkKind) -> Hello {
@@ -247,11 +263,16 @@ where
                 // peer that refuses at once would be called in a loop without it.
                 let request = next_request(&mut self.input).await?;
                 match self.open(&request).await {
-                    Ok(link) => link,
+                    Ok(link) => {
+                        self.client.note_reached(Ok(()));
+                        link
+                    }
                     Err(error) => {
                         self.client.count_failure();
                         self.end();
-                        return Some(Err(RPCError::Unreachable(Unreachable::new(&error))));
+                        let unreachable = Unreachable::new(&error);
+                        self.client.note_reached(Err(error));
+                        return Some(Err(RPCError::Unreachable(unreachable)));
                     }
                 }
             }

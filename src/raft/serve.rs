@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -54,6 +54,20 @@ struct Membership {
     consensus: Consensus,
     service: Arc<dyn Service>,
     scratch: PathBuf,
+    /// Who was refused last, and why.
+    refused: Mutex<Option<(u64, String)>>,
+}
+
+impl Membership {
+    /// Logs a refusal, once: whoever is refused tries again at once, and for ever.
+    fn note_refused(&self, from: u64, reason: &str) {
+        let refused = Some((from, reason.to_owned()));
+        let mut last = self.refused.lock().expect("no holder panics");
+        if *last != refused {
+            tracing::warn!(from, reason, "refused a peer");
+            *last = refused;
+        }
+    }
 }
 
 impl PeerServer {
@@ -69,7 +83,7 @@ impl PeerServer {
     /// From now on answers as a member. Received snapshots are written below `scratch`.
     pub fn attach(&self, consensus: Consensus, service: Arc<dyn Service>, scratch: PathBuf) {
         let identity = consensus.identity();
-        let member = Membership { identity, consensus, service, scratch };
+        let member = Membership { identity, consensus, service, scratch, refused: Mutex::default() };
         *self.phase.write().expect("no holder panics") = Phase::Member(Arc::new(member));
     }
 
@@ -121,7 +135,7 @@ async fn serve_link(env: &Env, stream: crate::env::BoxStream, phase: &RwLock<Pha
         return link.welcome(&Err("this node is not a member of a cluster yet".into())).await;
     };
     if let Err(reason) = check(&hello, member.identity) {
-        tracing::warn!(from = hello.from, reason, "refused a peer");
+        member.note_refused(hello.from, &reason);
         return link.welcome(&Err(reason)).await;
     }
     link.welcome(&Ok(())).await?;

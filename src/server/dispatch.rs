@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::outbox::Queue;
+use crate::commands::server::SlowLog;
 use crate::commands::{self, Answer, Args, Command, Flags, Lane, Resolved, gate};
 use crate::env::Exit;
 use crate::error::{ClientError, Failure, Result, text};
@@ -147,7 +148,7 @@ impl Dispatcher {
                     return false;
                 }
                 let reply = self.run_here(&item).await;
-                self.finish(item.resolved.command, &reply, &[], out);
+                self.finish(item.resolved.command, &item.argv, &reply, &[], out);
             }
         }
         true
@@ -178,46 +179,45 @@ impl Dispatcher {
     async fn finish_run(&mut self, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
         match std::mem::take(&mut self.run) {
             Run::Nothing => {}
-            Run::Writes(items) => self.write(&items, out).await,
+            Run::Writes(items) => self.write(items, out).await,
             Run::Reads(items) => return self.read(&items, out, sink).await,
         }
         out.len() < OUTPUT_BYTES || sink.flush(out).await
     }
 
-    async fn write(&mut self, items: &[Item], out: &mut BytesMut) {
+    async fn write(&mut self, items: Vec<Item>, out: &mut BytesMut) {
         // What cannot be parsed is answered here, and the others go without it.
-        let checks =
-            items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
-        let valid = || items.iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(item, _)| item);
-        let answers = if valid().next().is_some() {
-            let submitted = self.node.submit(&self.writes, |group| {
-                for item in valid() {
+        let checks = items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
+        let submitted = checks.iter().any(Result::is_ok).then(|| {
+            self.node.submit(&self.writes, |group| {
+                for (item, _) in items.iter().zip(&checks).filter(|(_, check)| check.is_ok()) {
                     group.push_plain(item.db, &item.argv);
                 }
-            });
-            match submitted {
-                Ok(receiver) => Some(receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))),
-                Err(error) => Some(Err(error)),
-            }
-        } else {
-            None
+            })
+        });
+        // The group has its own copy of the arguments: large ones are not kept twice while it is on its way.
+        let ran = items.into_iter().map(|item| (item.resolved.command, SlowLog::abridge(item.argv)));
+        let ran = ran.collect::<Vec<_>>();
+        let answers = match submitted {
+            Some(Ok(receiver)) => Some(receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))),
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
         };
         if matches!(answers, Some(Ok(_))) {
             self.fresh = Some(self.node.own_writes_barrier());
         }
         let mut next = 0;
-        for (item, check) in items.iter().zip(checks) {
-            let command = item.resolved.command;
+        for ((command, argv), check) in ran.iter().zip(checks) {
             match (check, &answers) {
                 (Err(failure), _) => {
                     let reply = self.failed(failure);
-                    self.finish(command, &reply, &[], out);
+                    self.finish(command, argv, &reply, &[], out);
                 }
                 (Ok(()), Some(Ok(answers))) => {
-                    self.finish(command, &answers.replies()[next], answers.receivers(), out);
+                    self.finish(command, argv, &answers.replies()[next], answers.receivers(), out);
                     next += 1;
                 }
-                (Ok(()), Some(Err(error))) => self.finish(command, &error.clone().into(), &[], out),
+                (Ok(()), Some(Err(error))) => self.finish(command, argv, &error.clone().into(), &[], out),
                 (Ok(()), None) => unreachable!("a valid command was submitted"),
             }
         }
@@ -236,7 +236,7 @@ impl Dispatcher {
                     let replies = node.read(barrier, |view| self.read_some(rest, view)).await;
                     let (served, left) = rest.split_at(replies.len());
                     for (item, reply) in served.iter().zip(&replies) {
-                        self.finish(item.resolved.command, reply, &[], out);
+                        self.finish(item.resolved.command, &item.argv, reply, &[], out);
                     }
                     rest = left;
                     if out.len() >= OUTPUT_BYTES && !sink.flush(out).await {
@@ -246,7 +246,7 @@ impl Dispatcher {
             }
             Err(error) => {
                 for item in items {
-                    self.finish(item.resolved.command, &error.clone().into(), &[], out);
+                    self.finish(item.resolved.command, &item.argv, &error.clone().into(), &[], out);
                 }
             }
         }
@@ -423,9 +423,21 @@ impl Dispatcher {
         }
     }
 
-    /// A command has run: its figures, and its reply.
-    fn finish(&mut self, command: &'static Command, reply: &Reply, receivers: &[i64], out: &mut BytesMut) {
+    /// A command has run: its figures, and its reply. How long it took includes the wait for its round.
+    fn finish(
+        &mut self,
+        command: &'static Command,
+        argv: &[Bytes],
+        reply: &Reply,
+        receivers: &[i64],
+        out: &mut BytesMut,
+    ) {
         let took = self.node.env().clock.monotonic().saturating_sub(self.began);
+        if self.node.settings().slowlog_threshold().is_some_and(|slow| took >= slow)
+            && !command.spec.flags.has(Flags::SKIP_SLOWLOG)
+        {
+            self.node.record_slow(argv, took, self.session.client());
+        }
         let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
         self.record(command, took, outcome);
         self.reply(reply, receivers, out);

@@ -52,10 +52,11 @@ impl Server {
             tasks.push(env.spawner.spawn(Box::pin(serving)));
         }
         let settings = Arc::new(Settings::new(config));
+        let (host, port) = address.rsplit_once(':').unwrap_or(("127.0.0.1", "6379"));
+        settings.announce("port", port);
         let node = Node::start(env.clone(), config, settings, address.clone()).await?;
         health.started(Arc::clone(&node));
         tasks.push(env.spawner.spawn(Box::pin(accept(Arc::clone(&node), clients))));
-        let (host, port) = address.rsplit_once(':').unwrap_or(("127.0.0.1", "6379"));
         tracing::info!("ready: redis-cli -h {host} -p {port}");
         Ok(Self { node, address, _tasks: tasks })
     }

@@ -180,4 +180,3 @@ fn interpret(frame: BytesFrame) -> Answer {
 pub fn value(number: u64, length: usize) -> String {
     format!("{number} {}", "x".repeat(length))
 }
-

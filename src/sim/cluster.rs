@@ -15,6 +15,9 @@ pub const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 /// How long a node lets a client wait for a quorum.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How an error ends that was a sync made to fail.
+const BAD_SYNC: &str = "Input/output error (os error 5)";
+
 /// The cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
@@ -42,15 +45,20 @@ impl Cluster {
         let env = self.world.node(host);
         let (nodes, failures) = (Arc::clone(&self.nodes), Arc::clone(&self.failures));
         let serving = {
-            let env = env.clone();
+            let (world, env) = (self.world.clone(), env.clone());
             async move {
                 match Server::start(env, &config(host)).await {
                     Ok(server) => {
                         nodes.lock().expect("no holder panics").insert(host, Arc::downgrade(server.node()));
                         std::future::pending::<()>().await;
                     }
+                    // The process ends, and is started again with whatever else is off.
                     Err(error) => {
-                        failures.lock().expect("no holder panics").push(format!("{host}: {error}"));
+                        let error = error.to_string();
+                        if !error.ends_with(BAD_SYNC) {
+                            failures.lock().expect("no holder panics").push(format!("{host}: {error}"));
+                        }
+                        world.crash(host);
                     }
                 }
             }
@@ -79,6 +87,15 @@ impl Cluster {
         }
     }
 
+    /// Starts whatever falls, for ever.
+    pub async fn keep_running(&self) {
+        let clock = self.world.client_env().clock;
+        loop {
+            self.start_all();
+            clock.sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// The node on `host`, if it is part of the cluster by now.
     pub fn node(&self, host: &str) -> Option<Arc<Node>> {
         let nodes = self.nodes.lock().expect("no holder panics");
@@ -87,9 +104,8 @@ impl Cluster {
 
     /// The host whose node leads, as far as it knows itself.
     pub fn leader(&self) -> Option<&'static str> {
-        let leads = |host: &&str| {
-            self.node(host).is_some_and(|node| node.view().borrow().role == Role::Leader)
-        };
+        let leads =
+            |host: &&str| self.node(host).is_some_and(|node| node.view().borrow().role == Role::Leader);
         HOSTS.into_iter().find(leads)
     }
 
@@ -120,7 +136,6 @@ impl Cluster {
             let digests = self.digests();
             let all = digests.len() == HOSTS.len();
             if all && digests.iter().all(|(applied, _)| *applied == digests[0].0) {
-                self.debug_diff();
                 let same = digests.iter().all(|digest| *digest == digests[0]);
                 return if same { Ok(()) } else { Err(format!("the nodes differ: {digests:x?}")) };
             }
@@ -128,32 +143,6 @@ impl Cluster {
                 return Err(format!("the nodes do not get together: {digests:x?}"));
             }
             clock.sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    fn debug_diff(&self) {
-        use crate::store::Table;
-        let mut all = Vec::new();
-        for host in HOSTS {
-            let node = self.node(host).unwrap();
-            let store = node.debug_store();
-            let view = store.view(0);
-            let mut map = std::collections::BTreeMap::new();
-            for table in [Table::Keys, Table::Expiry, Table::Elements, Table::Meta] {
-                view.scan(table, b"", None, &mut |key, value| {
-                    map.insert((table as u8, key.to_vec()), value.to_vec());
-                    std::ops::ControlFlow::Continue(())
-                }).unwrap();
-            }
-            all.push((map, view.head().clone()));
-        }
-        for i in 1..3 {
-            if all[0].1 != all[i].1 { self.note(&format!("head n1 {:?} vs {i} {:?}", all[0].1, all[i].1)); }
-            for (key, value) in &all[0].0 {
-                let other = all[i].0.get(key);
-                if other != Some(value) { self.note(&format!("{i} {:?}: {:?} vs {:?}", key.0, String::from_utf8_lossy(&key.1), other.map(|o| (String::from_utf8_lossy(&o[..o.len().min(60)]).into_owned(), String::from_utf8_lossy(&value[..value.len().min(60)]).into_owned()) ))); }
-            }
-            for (key, _) in &all[i].0 { if !all[0].0.contains_key(key) { self.note(&format!("{i} only: {:?}", String::from_utf8_lossy(&key.1))); } }
         }
     }
 

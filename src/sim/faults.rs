@@ -32,6 +32,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Those that no node has to start again after.
+    pub const LASTING: [Self; 9] = [
+        Self::Partition,
+        Self::Cut,
+        Self::Isolate,
+        Self::IsolateLeader,
+        Self::Loss,
+        Self::Latency,
+        Self::SlowDisk,
+        Self::Pause,
+        Self::PauseLeader,
+    ];
+
     /// All of them.
     pub const ALL: [Self; 14] = [
         Self::Crash,
@@ -56,15 +69,19 @@ pub async fn run(cluster: Cluster, dice: Dice, faults: &[Fault], end: Duration) 
     let clock = cluster.world().client_env().clock;
     while cluster.world().elapsed() < end && !faults.is_empty() {
         clock.sleep(Duration::from_millis(dice.below(1_500))).await;
-        let wanted = std::env::var("FAULTS").unwrap_or_default();
-        let faults: Vec<Fault> = faults.iter().copied().filter(|f| wanted.is_empty() || wanted.split(',').any(|w| format!("{f:?}") == w)).collect();
         let fault = faults[dice.below(faults.len() as u64) as usize];
         let lasts = Duration::from_millis(100 + dice.below(3_500));
         strike(&cluster, &dice, fault, &*clock, lasts).await;
     }
 }
 
-async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn crate::env::Clock, lasts: Duration) {
+async fn strike(
+    cluster: &Cluster,
+    dice: &Dice,
+    fault: Fault,
+    clock: &dyn crate::env::Clock,
+    lasts: Duration,
+) {
     let world = cluster.world();
     let place = dice.below(HOSTS.len() as u64) as usize;
     let (host, other) = (HOSTS[place], HOSTS[(place + 1) % HOSTS.len()]);

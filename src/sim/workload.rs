@@ -81,7 +81,10 @@ pub async fn write(mut client: Client, shared: Shared, writer: usize) {
         });
         if reading && fate == Fate::Applied {
             let read = answers[1].number();
-            assert!(read.is_none_or(|read| read == next), "{key}: {read:?} was read behind {next}, in one piece");
+            assert!(
+                read.is_none_or(|read| read == next),
+                "{key}: {read:?} was read behind {next}, in one piece"
+            );
         }
         if fate == Fate::Unknown {
             next = 0;

@@ -64,6 +64,14 @@ impl SlowLog {
         entries.kept.truncate(entries_max);
     }
 
+    /// What is to be kept of arguments until it is known how long their command took: small ones as they
+    /// are, of large ones what an entry would show.
+    #[must_use]
+    pub fn abridge(argv: Vec<Bytes>) -> Vec<Bytes> {
+        let bytes = argv.iter().map(Bytes::len).sum::<usize>();
+        if argv.len() <= ARGUMENTS_MAX && bytes <= ARGUMENTS_MAX * ARGUMENT_BYTES_MAX { argv } else { cut(&argv) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().expect("nothing panics while it holds the slow log")
     }

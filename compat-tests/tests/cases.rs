@@ -30,7 +30,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("transactions", "discard exec multi unwatch watch"),
     ("pubsub", "psubscribe publish pubsub punsubscribe subscribe unsubscribe"),
-    ("server", "config debug info lolwut role time wait"),
+    ("server", "config debug info lolwut role slowlog time wait"),
 ];
 
 /// What is about the protocol and not about a command.

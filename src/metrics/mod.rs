@@ -21,7 +21,7 @@ mod snapshot;
 mod text;
 
 pub use commands::{CommandLabel, CommandStats, Figures, Outcome};
-pub use process::Process;
+pub use process::{Process, operating_system};
 pub use recorded::{PeerRecorded, Recorded};
 pub use snapshot::{Database, Peer, Snapshot};
 

@@ -52,6 +52,13 @@ impl Process {
     }
 }
 
+/// The kernel's name, release and architecture: `Linux 6.1.0 x86_64`.
+#[must_use]
+pub fn operating_system() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+}
+
 /// The number after `name` at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -127,10 +127,15 @@ impl Outside {
         IdentityFile { cluster, node, boot: 0, address: self.member.peer_address.clone(), forming }
     }
 
+    /// Becomes this node, unless it has become one already: a question to join may still be on its way when
+    /// the cluster gives this node its place, and of two answers only the first counts.
     fn become_node(&self, identity: IdentityFile) -> std::io::Result<()> {
-        identity.save(&*self.env.disk, &self.dir)?;
-        *self.identity.lock().expect("no holder panics") = Some(identity);
-        self.given.notify_one();
+        let mut known = self.identity.lock().expect("no holder panics");
+        if known.is_none() {
+            identity.save(&*self.env.disk, &self.dir)?;
+            *known = Some(identity);
+            self.given.notify_one();
+        }
         Ok(())
     }
 
@@ -183,17 +188,12 @@ impl Outside {
     }
 
     fn form(&self, cluster: u128, node: u64) -> Response {
-        let known = self.identity.lock().expect("no holder panics").clone();
-        match known {
+        if let Err(error) = self.become_node(self.identity_of(cluster, node, BTreeMap::new())) {
+            return Response::Refused { reason: error.to_string() };
+        }
+        match &*self.identity.lock().expect("no holder panics") {
             Some(known) if (known.cluster, known.node) == (cluster, node) => Response::Done,
-            Some(_) => Response::Refused { reason: "this node belongs to another cluster".into() },
-            None => {
-                let identity = self.identity_of(cluster, node, BTreeMap::new());
-                match self.become_node(identity) {
-                    Ok(()) => Response::Done,
-                    Err(error) => Response::Refused { reason: error.to_string() },
-                }
-            }
+            _ => Response::Refused { reason: "this node belongs to another cluster".into() },
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,9 +41,48 @@ pub struct Figures {
     startup_bytes: u64,
     errors: Mutex<BTreeMap<String, u64>>,
     slow_log: SlowLog,
+    last_look: Mutex<Look>,
+    /// By the wall clock; 0 before the first since the start.
+    pub last_checkpoint_ms: Arc<AtomicU64>,
     /// The process' memory, and when it was read (both 0 before the first time).
     memory_bytes: AtomicU64,
     memory_read_ms: AtomicU64,
+}
+
+/// Counters at one moment. INFO's rates are those since the INFO before it.
+#[derive(Clone, Copy, Default)]
+struct Look {
+    at: Duration,
+    commands: u64,
+    input_bytes: u64,
+    output_bytes: u64,
+    rates: Rates,
+}
+
+/// Of late, each second.
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    commands: u64,
+    input_kib: f64,
+    output_kib: f64,
+}
+
+impl Look {
+    /// A look at `at`. Too soon after the one before it changes nothing: of so little time no rate can be told.
+    fn again(self, at: Duration, commands: u64, input_bytes: u64, output_bytes: u64) -> Self {
+        let seconds = at.saturating_sub(self.at).as_secs_f64();
+        if seconds < 0.1 {
+            return self;
+        }
+        // CONFIG RESETSTAT may have come between.
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        let rates = Rates {
+            commands: rate(commands, self.commands).round() as u64,
+            input_kib: rate(input_bytes, self.input_bytes) / 1024.0,
+            output_kib: rate(output_bytes, self.output_bytes) / 1024.0,
+        };
+        Self { at, commands, input_bytes, output_bytes, rates }
+    }
 }
 
 impl Figures {
@@ -58,6 +97,8 @@ impl Figures {
             startup_bytes: Process::read().resident_bytes,
             errors: Mutex::default(),
             slow_log: SlowLog::default(),
+            last_look: Mutex::new(Look { at: env.clock.monotonic(), ..Look::default() }),
+            last_checkpoint_ms: Arc::default(),
             memory_bytes: AtomicU64::new(0),
             memory_read_ms: AtomicU64::new(0),
         }
@@ -304,6 +345,12 @@ impl Host for Node {
     fn info(&self) -> NodeInfo {
         let hot = &self.metrics.hot;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let rates = {
+            let (input, output) = (load(&hot.net_input_bytes), load(&hot.net_output_bytes));
+            let mut last = self.figures.last_look.lock().expect("no holder panics");
+            *last = last.again(self.env.clock.monotonic(), self.metrics.commands.calls(), input, output);
+            last.rates
+        };
         let process = Process::read();
         let head = self.store.view(0).head().clone();
         let stats = self.store.stats().unwrap_or_default();
@@ -316,13 +363,14 @@ impl Host for Node {
         let databases = (0..).zip(&head.databases).filter(|(_, database)| database.keys > 0);
         NodeInfo {
             server: ServerInfo {
-                os: "Linux".to_owned(),
+                os: metrics::operating_system(),
                 process_id: std::process::id(),
                 run_id: self.figures.run_id.clone(),
                 tcp_port: self.figures.port,
                 uptime: self.uptime(),
+                executable: std::env::current_exe()
+                    .map_or_else(|_| String::new(), |path| path.display().to_string()),
                 config_file: self.figures.config_file(),
-                ..ServerInfo::default()
             },
             clients: ClientsInfo {
                 connected: self.registry.len() as u64,
@@ -344,8 +392,9 @@ impl Host for Node {
                 loading: false,
                 changes_since_checkpoint: 0,
                 checkpoint_running: stats.frozen_bytes > 0,
-                last_checkpoint_ms: 0,
-                last_checkpoint_took: Some(Duration::from_micros(stats.last_checkpoint_micros)),
+                last_checkpoint_ms: load(&self.figures.last_checkpoint_ms),
+                last_checkpoint_took: (stats.checkpoints > 0)
+                    .then(|| Duration::from_micros(stats.last_checkpoint_micros)),
                 checkpoints: stats.checkpoints,
                 log_bytes: self.wal.bytes(),
             },
@@ -353,6 +402,9 @@ impl Host for Node {
                 connections_received: load(&hot.connections_accepted),
                 connections_rejected: load(&hot.connections_rejected),
                 commands_processed: self.metrics.commands.calls(),
+                commands_per_second: rates.commands,
+                input_kbps: rates.input_kib,
+                output_kbps: rates.output_kib,
                 input_bytes: load(&hot.net_input_bytes),
                 output_bytes: load(&hot.net_output_bytes),
                 expired_keys: load(&hot.expired_keys),
@@ -413,5 +465,23 @@ impl Host for Node {
 
     fn slow_log(&self) -> &SlowLog {
         &self.figures.slow_log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_since_the_look_before() {
+        let check = |look: Look, expect: (u64, f64, f64)| {
+            assert_eq!((look.rates.commands, look.rates.input_kib, look.rates.output_kib), expect);
+            look
+        };
+        let at = Duration::from_millis;
+        let look = check(Look::default().again(at(2_000), 100, 4_096, 0), (50, 2.0, 0.0));
+        let look = check(look.again(at(2_050), 900, 9_999, 9_999), (50, 2.0, 0.0));
+        let look = check(look.again(at(2_500), 200, 4_096, 1_024), (200, 0.0, 2.0));
+        check(look.again(at(3_500), 0, 0, 0), (0, 0.0, 0.0));
     }
 }

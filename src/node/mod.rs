@@ -156,7 +156,9 @@ impl Node {
         let (checkpoints_sender, checkpoints) = watch::channel(0);
         let checkpointed = Arc::clone(&metrics);
         let observed = Arc::downgrade(&store);
+        let (last_checkpoint_ms, wall) = (Arc::clone(&figures.last_checkpoint_ms), Arc::clone(&env.clock));
         store.on_checkpoint(Arc::new(move |_| {
+            last_checkpoint_ms.store(wall.wall_ms(), Ordering::Relaxed);
             checkpoints_sender.send_modify(|count| *count += 1);
             if let Some(Ok(stats)) = observed.upgrade().map(|store| store.stats()) {
                 let took = Duration::from_micros(stats.last_checkpoint_micros);

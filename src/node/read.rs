@@ -166,13 +166,29 @@ impl Reads {
         figures.round_reads.record((local.len() + remote.len()) as f64);
         let view = view.borrow().clone();
         let began = self.env.clock.monotonic();
-        match self.ask_leader(consensus, &view).await {
+        let give_up = local.first().map_or(began, |oldest| oldest.since) + self.timeout;
+        let asked = tokio::select! {
+            biased;
+            asked = self.ask_leader(consensus, &view) => asked,
+            // A leader without a quorum would ask it for ever.
+            () = self.env.clock.sleep(ANSWER.min(give_up.saturating_sub(began))) => {
+                Err("no quorum has answered".into())
+            }
+        };
+        match asked {
             Ok(barrier) => {
                 let response = Response::ReadIndex { index: barrier.index, clock_ms: barrier.clock_ms };
                 for asker in remote {
                     drop(asker.send(response.clone()));
                 }
-                self.applied.index(barrier.index).await;
+                tokio::select! {
+                    biased;
+                    () = self.applied.index(barrier.index) => {}
+                    // This node was cut off meanwhile, or has much to catch up with.
+                    () = self.env.clock.sleep(give_up.saturating_sub(self.env.clock.monotonic())) => {
+                        return self.put_back(local).await;
+                    }
+                }
                 figures.round_seconds.record(self.env.clock.monotonic().saturating_sub(began));
                 for waiter in local {
                     drop(waiter.sender.send(Ok(barrier)));

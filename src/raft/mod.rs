@@ -283,34 +283,47 @@ impl Consensus {
         }
     }
 
-    /// A number that no node of this cluster has or ever had: the index of an entry committed for it.
+    /// A number that no node of this cluster has or ever had: the index of an entry committed for it, beyond
+    /// the numbers that the first nodes gave each other.
     ///
     /// # Errors
     /// When this node does not lead, or lost its leadership meanwhile.
     pub async fn mint_node_id(&self) -> Result<u64, Refused> {
-        let written = self.raft.write_blank().await;
-        written.map(|written| written.log_id.index).map_err(|error| Refused(error.to_string()))
+        let highest = self.view.borrow().members.keys().max().copied();
+        loop {
+            let written = self.raft.write_blank().await.map_err(|error| Refused(error.to_string()))?;
+            if Some(written.log_id.index) > highest {
+                return Ok(written.log_id.index);
+            }
+        }
     }
 
-    /// Catches `node` up as a learner, then makes it a voter. Does nothing more than is still to be done, so
-    /// it can be called again after a failure.
+    /// Catches `node` up as a learner, then makes it a voter in place of whoever was at its address before: one
+    /// that lost its disk comes back under a new number, and the old one would count in every quorum for ever.
+    /// Does nothing more than is still to be done, so it can be called again after a failure.
     ///
     /// # Errors
     /// When this node does not lead, or another change is under way.
     pub async fn admit(&self, node: u64, member: Member) -> Result<(), Refused> {
         let refused = |error: RaftError<Types, ClientWriteError<Types>>| Refused(error.to_string());
-        let (known, voter) = {
-            let view = self.view.borrow();
-            (view.members.contains_key(&node), view.voters.contains(&node))
-        };
-        if voter {
+        let view = self.view.borrow().clone();
+        if view.voters.contains(&node) {
             return Ok(());
         }
-        if !known {
+        let former = view
+            .members
+            .iter()
+            .filter(|(id, former)| **id != node && former.peer_address == member.peer_address);
+        let (voters, learners) = former.map(|(id, _)| *id).partition(|id| view.voters.contains(id));
+        if !view.members.contains_key(&node) {
             self.raft.add_learner(node, member, true).await.map_err(refused)?;
         }
-        let add = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-        self.raft.change_membership(add, false).await.map_err(refused)?;
+        let change = ChangeMembers::Batch(vec![
+            ChangeMembers::AddVoterIds(BTreeSet::from([node])),
+            ChangeMembers::RemoveVoters(voters),
+            ChangeMembers::RemoveNodes(learners),
+        ]);
+        self.raft.change_membership(change, false).await.map_err(refused)?;
         Ok(())
     }
 

@@ -152,8 +152,13 @@ impl RaftNetworkV2<Types> for PeerClient {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let appending =
-            Appending { client: self, link: None, input: Some(input), sent: VecDeque::new(), out: BytesMut::new() };
+        let appending = Appending {
+            client: self,
+            link: None,
+            input: Some(input),
+            sent: VecDeque::new(),
+            out: BytesMut::new(),
+        };
         let answers = futures_util::stream::unfold(appending, |mut appending| async move {
             appending.next().await.map(|answer| (answer, appending))
         });

@@ -16,6 +16,9 @@ use crate::session::Session;
 
 /// Requests taken from one piece of input at a time.
 const REQUESTS_MAX: usize = 1_024;
+/// After more requests than this in one go, others have their turn: what neither reads nor writes awaits
+/// nothing, and a client may send it faster than it is served.
+const REQUESTS_FAIR: usize = 64;
 /// Memory that an idle connection keeps for output.
 const OUTPUT_KEPT: usize = 64 << 10;
 
@@ -89,10 +92,14 @@ impl Connection {
     async fn serve_input(&mut self) -> bool {
         loop {
             let (requests, end) = self.take_requests();
+            let many = requests.len() > REQUESTS_FAIR;
             if !requests.is_empty()
                 && !self.dispatcher.serve(requests.into_iter(), &mut self.out, &mut self.writer).await
             {
                 return false;
+            }
+            if many {
+                tokio::task::yield_now().await;
             }
             match end {
                 _ if self.dispatcher.session.close => return true,

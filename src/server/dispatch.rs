@@ -187,7 +187,8 @@ impl Dispatcher {
 
     async fn write(&mut self, items: Vec<Item>, out: &mut BytesMut) {
         // What cannot be parsed is answered here, and the others go without it.
-        let checks = items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
+        let checks =
+            items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
         let submitted = checks.iter().any(Result::is_ok).then(|| {
             self.node.submit(&self.writes, |group| {
                 for (item, _) in items.iter().zip(&checks).filter(|(_, check)| check.is_ok()) {
@@ -380,6 +381,11 @@ impl Dispatcher {
                 }
             });
         }
+        // EXEC itself says little: what it ran is listed, all with the time of the whole.
+        let took = self.took();
+        for item in &items {
+            self.note_slow(item.resolved.command, &item.argv, took);
+        }
         Reply::Array(replies)
     }
 
@@ -432,15 +438,23 @@ impl Dispatcher {
         receivers: &[i64],
         out: &mut BytesMut,
     ) {
-        let took = self.node.env().clock.monotonic().saturating_sub(self.began);
+        let took = self.took();
+        self.note_slow(command, argv, took);
+        let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
+        self.record(command, took, outcome);
+        self.reply(reply, receivers, out);
+    }
+
+    fn took(&self) -> Duration {
+        self.node.env().clock.monotonic().saturating_sub(self.began)
+    }
+
+    fn note_slow(&self, command: &'static Command, argv: &[Bytes], took: Duration) {
         if self.node.settings().slowlog_threshold().is_some_and(|slow| took >= slow)
             && !command.spec.flags.has(Flags::SKIP_SLOWLOG)
         {
             self.node.record_slow(argv, took, self.session.client());
         }
-        let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
-        self.record(command, took, outcome);
-        self.reply(reply, receivers, out);
     }
 
     fn record(&self, command: &'static Command, took: Duration, outcome: Outcome) {

@@ -1,5 +1,6 @@
 //! A client: one connection at a time, to one node after another.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -7,7 +8,8 @@ use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::cluster::{HOSTS, REQUEST_TIMEOUT};
+use super::Dice;
+use super::cluster::{Cluster, HOSTS, REQUEST_TIMEOUT};
 use crate::env::{BoxStream, Env};
 
 /// How long a client waits for a connection, or for an answer: longer than a node that runs takes to say
@@ -20,8 +22,10 @@ pub enum Answer {
     Reply(BytesFrame),
     /// An error that promises that nothing was done, or the request never left.
     NotApplied,
-    /// An error that says so, a connection that broke, or silence.
+    /// An error that says so, or a connection that broke.
     Unknown,
+    /// Nothing at all: as unknown, and a running node must not do that.
+    Silence,
 }
 
 impl Answer {
@@ -30,7 +34,7 @@ impl Answer {
     pub fn number(&self) -> Option<u64> {
         match self {
             Self::Reply(frame) => Some(number(frame)),
-            Self::NotApplied | Self::Unknown => None,
+            _ => None,
         }
     }
 }
@@ -51,27 +55,32 @@ pub fn number(frame: &BytesFrame) -> u64 {
 
 /// A client of the cluster.
 pub struct Client {
+    cluster: Cluster,
     env: Env,
-    rng: super::Dice,
+    rng: Dice,
     /// The node it keeps to, if it does.
     home: Option<&'static str>,
     connection: Option<Connection>,
 }
 
 struct Connection {
+    host: &'static str,
     stream: BoxStream,
     received: BytesMut,
 }
 
 impl Client {
     /// A client that goes to another node whenever one fails it.
-    pub fn new(env: Env, rng: super::Dice) -> Self {
-        Self { env, rng, home: None, connection: None }
+    pub fn new(cluster: &Cluster) -> Self {
+        let env = cluster.world().client_env();
+        // All clients share their host's chance: they take turns in an order that the seed decides.
+        let rng = Dice(Arc::clone(&env.rng));
+        Self { cluster: cluster.clone(), env, rng, home: None, connection: None }
     }
 
     /// A client of one node.
-    pub fn of(env: Env, rng: super::Dice, host: &'static str) -> Self {
-        Self { env, rng, home: Some(host), connection: None }
+    pub fn of(cluster: &Cluster, host: &'static str) -> Self {
+        Self { home: Some(host), ..Self::new(cluster) }
     }
 
     /// Its world.
@@ -80,7 +89,7 @@ impl Client {
     }
 
     /// Its chance.
-    pub fn rng(&self) -> &super::Dice {
+    pub fn rng(&self) -> &Dice {
         &self.rng
     }
 
@@ -119,16 +128,19 @@ impl Client {
             }
             true
         };
-        let whole = tokio::select! {
+        let (whole, rest) = tokio::select! {
             biased;
-            whole = exchange => whole,
-            () = self.env.clock.sleep(PATIENCE) => false,
+            whole = exchange => (whole, Answer::Unknown),
+            () = self.env.clock.sleep(PATIENCE) => (false, Answer::Silence),
         };
+        if rest == Answer::Silence && !whole {
+            self.cluster.fell_silent(&format!("{} says nothing to {commands:.50?}", connection.host));
+        }
         // After an error it looks elsewhere.
         if whole && answers.iter().all(|answer| matches!(answer, Answer::Reply(_))) {
             self.connection = Some(connection);
         }
-        answers.resize(commands.len(), Answer::Unknown);
+        answers.resize(commands.len(), rest);
         answers
     }
 
@@ -146,7 +158,7 @@ impl Client {
         if stream.is_none() {
             self.env.clock.sleep(Duration::from_millis(50 + self.rng.next_u64() % 50)).await;
         }
-        stream.map(|stream| Connection { stream, received: BytesMut::new() })
+        stream.map(|stream| Connection { host, stream, received: BytesMut::new() })
     }
 }
 
@@ -174,9 +186,4 @@ fn interpret(frame: BytesFrame) -> Answer {
         },
         _ => Answer::Reply(frame),
     }
-}
-
-/// A value that begins with `number` and is `length` long, or longer if it must.
-pub fn value(number: u64, length: usize) -> String {
-    format!("{number} {}", "x".repeat(length))
 }

@@ -1,6 +1,7 @@
 //! Three nodes: the real server, on simulated hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 /// How long a node lets a client wait for a quorum.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Each node's data directory.
+const DATA: &str = "data";
 /// How an error ends that was a sync made to fail.
 const BAD_SYNC: &str = "Input/output error (os error 5)";
 
@@ -25,6 +28,8 @@ pub struct Cluster {
     nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
     /// Why nodes could not start.
     failures: Arc<Mutex<Vec<String>>>,
+    /// Clients that were not answered in time.
+    silences: Arc<Mutex<Vec<String>>>,
     /// What was done to it, for whoever looks into a run that failed.
     diary: Arc<Mutex<Vec<String>>>,
 }
@@ -32,7 +37,13 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster whose hosts are off.
     pub fn new(world: &World) -> Self {
-        Self { world: world.clone(), nodes: Arc::default(), failures: Arc::default(), diary: Arc::default() }
+        Self {
+            world: world.clone(),
+            nodes: Arc::default(),
+            failures: Arc::default(),
+            silences: Arc::default(),
+            diary: Arc::default(),
+        }
     }
 
     /// The world it is in.
@@ -70,6 +81,17 @@ impl Cluster {
     pub fn note(&self, what: &str) {
         let at = self.world.elapsed();
         self.diary.lock().expect("no holder panics").push(format!("{at:>12.3?} {what}"));
+    }
+
+    /// Notes that a client was not answered in time.
+    pub fn fell_silent(&self, what: &str) {
+        self.note(what);
+        self.silences.lock().expect("no holder panics").push(what.to_owned());
+    }
+
+    /// The clients that were not answered in time.
+    pub fn silences(&self) -> Vec<String> {
+        self.silences.lock().expect("no holder panics").clone()
     }
 
     /// All that was noted.
@@ -128,22 +150,46 @@ impl Cluster {
         nodes.map(|node| node.digest().expect("the state can be read")).collect()
     }
 
-    /// Waits until all nodes have applied the same, and checks that it made them the same.
+    /// Waits until all nodes have applied the same, and are the members; checks that it made them the same.
     pub async fn settle(&self, limit: Duration) -> Result<(), String> {
         let clock = self.world.client_env().clock;
         let give_up = self.world.elapsed() + limit;
         loop {
             let digests = self.digests();
             let all = digests.len() == HOSTS.len();
-            if all && digests.iter().all(|(applied, _)| *applied == digests[0].0) {
-                let same = digests.iter().all(|digest| *digest == digests[0]);
-                return if same { Ok(()) } else { Err(format!("the nodes differ: {digests:x?}")) };
+            let together = all && digests.iter().all(|(applied, _)| *applied == digests[0].0);
+            if together && digests.iter().any(|digest| *digest != digests[0]) {
+                return Err(format!("the nodes differ: {digests:x?}"));
+            }
+            let members = self.check_members();
+            if together && members.is_ok() {
+                return Ok(());
             }
             if self.world.elapsed() > give_up {
-                return Err(format!("the nodes do not get together: {digests:x?}"));
+                return Err(format!("the nodes do not get together: {digests:x?} {members:?}"));
             }
             clock.sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Whether the voters are the nodes, no matter how often one came and went.
+    fn check_members(&self) -> Result<(), String> {
+        let wanted = HOSTS.iter().map(|host| format!("{host}:7000")).collect::<BTreeSet<_>>();
+        for host in HOSTS {
+            let view = self.node(host).map(|node| node.view().borrow().clone()).unwrap_or_default();
+            let found = view.members.values().map(|member| member.peer_address.clone()).collect();
+            if view.voters.len() != HOSTS.len() || view.members.len() != HOSTS.len() || wanted != found {
+                return Err(format!("{host} knows other members: {view:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Wipes the disk of a host and starts a node on it.
+    pub fn start_wiped(&self, host: &'static str) {
+        let env = self.world.node(host);
+        env.disk.remove(Path::new(DATA)).expect("the disk works");
+        self.start(host);
     }
 
     /// What went wrong with nodes that nobody made fail.
@@ -155,7 +201,7 @@ impl Cluster {
 fn config(host: &str) -> Config {
     let timeout = REQUEST_TIMEOUT.as_millis().to_string();
     let mut config = Config::of(&[
-        ("data", "data"),
+        ("data", DATA),
         ("listen", &format!("{host}:6379")),
         ("peer-listen", &format!("{host}:7000")),
         ("peers", "n1:7000,n2:7000,n3:7000"),

@@ -32,8 +32,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Those that no node has to start again after.
-    pub const LASTING: [Self; 9] = [
+    /// Those through which every node goes on, and every client can reach every node in time.
+    pub const BETWEEN_NODES: [Self; 6] =
+        [Self::Partition, Self::Cut, Self::Isolate, Self::IsolateLeader, Self::Latency, Self::SlowDisk];
+
+    /// Those after which no node has to start again.
+    pub const SURVIVED: [Self; 9] = [
         Self::Partition,
         Self::Cut,
         Self::Isolate,
@@ -65,8 +69,9 @@ impl Fault {
 }
 
 /// Brings one misfortune after another, until `end` of the world's time.
-pub async fn run(cluster: Cluster, dice: Dice, faults: &[Fault], end: Duration) {
-    let clock = cluster.world().client_env().clock;
+pub async fn run(cluster: Cluster, faults: &[Fault], end: Duration) {
+    let env = cluster.world().client_env();
+    let (clock, dice) = (env.clock, Dice(env.rng));
     while cluster.world().elapsed() < end && !faults.is_empty() {
         clock.sleep(Duration::from_millis(dice.below(1_500))).await;
         let fault = faults[dice.below(faults.len() as u64) as usize];

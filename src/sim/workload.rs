@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::client::{Answer, Client, number, value};
+use super::client::{Answer, Client, number};
 use super::history::{Fate, Fleeting, History, Pair, Span};
 
 /// What all clients share: what they saw, and which keys there are.
@@ -37,7 +37,7 @@ fn fate(answer: &Answer) -> Fate {
     match answer {
         Answer::Reply(_) => Fate::Applied,
         Answer::NotApplied => Fate::NotApplied,
-        Answer::Unknown => Fate::Unknown,
+        Answer::Unknown | Answer::Silence => Fate::Unknown,
     }
 }
 
@@ -65,7 +65,7 @@ pub async fn write(mut client: Client, shared: Shared, writer: usize) {
             current[writer].clone_from(&key);
         }
         next += 1;
-        let text = value(next, client.rng().below(600) as usize);
+        let text = format!("{next} {}", "x".repeat(client.rng().below(600) as usize));
         let start = client.now();
         let reading = client.rng().below(4) == 0;
         let commands: &[&[&str]] = &[&["SET", &key, &text], &["GET", &key]];
@@ -133,7 +133,7 @@ pub async fn increment(mut client: Client, shared: Shared, counters: &'static [&
             for answer in &answers {
                 match answer.number() {
                     Some(value) => counter.replies.push((value, span)),
-                    None => counter.unknown += u64::from(*answer == Answer::Unknown),
+                    None => counter.unknown += u64::from(fate(answer) == Fate::Unknown),
                 }
             }
         });

@@ -53,7 +53,7 @@ impl SlowLog {
             id: 0,
             wall_ms,
             took,
-            argv: cut(argv),
+            argv: redacted(cut(argv)),
             address: client.address().to_owned(),
             name: client.face().name,
         };
@@ -69,7 +69,11 @@ impl SlowLog {
     #[must_use]
     pub fn abridge(argv: Vec<Bytes>) -> Vec<Bytes> {
         let bytes = argv.iter().map(Bytes::len).sum::<usize>();
-        if argv.len() <= ARGUMENTS_MAX && bytes <= ARGUMENTS_MAX * ARGUMENT_BYTES_MAX { argv } else { cut(&argv) }
+        if argv.len() <= ARGUMENTS_MAX && bytes <= ARGUMENTS_MAX * ARGUMENT_BYTES_MAX {
+            argv
+        } else {
+            cut(&argv)
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -85,6 +89,26 @@ fn cut(argv: &[Bytes]) -> Vec<Bytes> {
         kept.push(Bytes::from(format!("... ({} more arguments)", argv.len() - whole)));
     }
     kept
+}
+
+/// The arguments without the passwords among them.
+fn redacted(mut argv: Vec<Bytes>) -> Vec<Bytes> {
+    const REDACTED: Bytes = Bytes::from_static(b"(redacted)");
+    let is = |place: usize, word: &str| {
+        argv.get(place).is_some_and(|argument: &Bytes| argument.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let secret = |place: usize| {
+        is(0, "AUTH")
+            || is(0, "HELLO") && (is(place - 1, "AUTH") || place > 2 && is(place - 2, "AUTH"))
+            || is(0, "CONFIG")
+                && is(1, "SET")
+                && (is(place - 1, "requirepass") || is(place - 1, "masterauth"))
+    };
+    let secrets = (1..argv.len()).filter(|&place| secret(place)).collect::<Vec<_>>();
+    for place in secrets {
+        argv[place] = REDACTED;
+    }
+    argv
 }
 
 fn cut_argument(argument: &Bytes) -> Bytes {
@@ -234,6 +258,30 @@ mod tests {
         let argv = vec![Bytes::from("x".repeat(bytes)); arguments];
         let cut = cut(&argv);
         assert_eq!((cut.len(), cut.last().map(|last| &last[..])), (kept, Some(last.as_bytes())));
+    }
+
+    #[track_caller]
+    fn check_redacted(line: &str, expect: &str) {
+        let argv = line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
+        let argv = redacted(argv);
+        let words = argv.iter().map(|word| std::str::from_utf8(word).expect("it was text"));
+        assert_eq!(words.collect::<Vec<_>>().join(" "), expect);
+    }
+
+    #[test]
+    fn passwords_are_not_kept() {
+        check_redacted("auth secret", "auth (redacted)");
+        check_redacted("AUTH me secret", "AUTH (redacted) (redacted)");
+        check_redacted(
+            "HELLO 3 AUTH me secret SETNAME name",
+            "HELLO 3 AUTH (redacted) (redacted) SETNAME name",
+        );
+        check_redacted(
+            "config set requirepass secret timeout 5",
+            "config set requirepass (redacted) timeout 5",
+        );
+        check_redacted("SET AUTH secret", "SET AUTH secret");
+        check_redacted("HELLO", "HELLO");
     }
 
     #[test]

@@ -20,9 +20,8 @@ const RECORDED: &str = include_str!("recorded.txt");
 const NEWER_THAN_RECORDED: [&str; 2] = ["CLIENT|NO-TOUCH", "CLIENT|SETINFO"];
 
 /// Where our declaration differs from the recording, and why. A container stands for its subcommands.
-const DIFFERENCES: &[(&str, Column, &str)] = &[
-    ("COPY", Column::Access, "its keys differ in access, and ours has one for both"),
-];
+const DIFFERENCES: &[(&str, Column, &str)] =
+    &[("COPY", Column::Access, "its keys differ in access, and ours has one for both")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Column {

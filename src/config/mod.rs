@@ -120,7 +120,10 @@ impl Config {
         let misfit = |option, why: &str| Err(ConfigError::Misfit { option, why: why.to_owned() });
         // Half of the longest silence is the leader's lease, see `raft::Timers`.
         if self.election_min < self.election_max / 2 + 3 * self.heartbeat {
-            return misfit("election-min-ms", "must be longer than three heartbeats and half of election-max-ms");
+            return misfit(
+                "election-min-ms",
+                "must be longer than three heartbeats and half of election-max-ms",
+            );
         }
         if self.election_min >= self.election_max {
             return misfit("election-max-ms", "must be longer than election-min-ms");

@@ -48,7 +48,8 @@ impl Server {
         if let Some(address) = &config.http_listen {
             let listener = listen(address).await?;
             tracing::info!(address = listener.local_address(), "metrics and health checks");
-            let serving = http::serve(env.clone(), listener, Arc::clone(&health) as Arc<dyn http::HttpSource>);
+            let serving =
+                http::serve(env.clone(), listener, Arc::clone(&health) as Arc<dyn http::HttpSource>);
             tasks.push(env.spawner.spawn(Box::pin(serving)));
         }
         let settings = Arc::new(Settings::new(config));

@@ -29,6 +29,8 @@ pub enum Fault {
     BadSync,
     /// A crash within a write, a sync or a renaming.
     CrashInWrite,
+    /// A node's wall clock is set, up to a minute forward or back.
+    WallClock,
 }
 
 impl Fault {
@@ -37,7 +39,7 @@ impl Fault {
         [Self::Partition, Self::Cut, Self::Isolate, Self::IsolateLeader, Self::Latency, Self::SlowDisk];
 
     /// Those after which no node has to start again.
-    pub const SURVIVED: [Self; 9] = [
+    pub const SURVIVED: [Self; 10] = [
         Self::Partition,
         Self::Cut,
         Self::Isolate,
@@ -47,10 +49,11 @@ impl Fault {
         Self::SlowDisk,
         Self::Pause,
         Self::PauseLeader,
+        Self::WallClock,
     ];
 
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Crash,
         Self::CrashLeader,
         Self::CrashAll,
@@ -65,6 +68,7 @@ impl Fault {
         Self::PauseLeader,
         Self::BadSync,
         Self::CrashInWrite,
+        Self::WallClock,
     ];
 }
 
@@ -113,6 +117,7 @@ async fn strike(
         Fault::PauseLeader => world.pause(leader),
         Fault::BadSync => world.fail_nth_sync(host, 1 + dice.below(20)),
         Fault::CrashInWrite => world.crash_at_disk_change(host, 1 + dice.below(40)),
+        Fault::WallClock => world.jump_wall_clock(host, dice.below(120_000) as i64 - 60_000),
     }
     clock.sleep(lasts).await;
     cluster.note(&format!("{fault:?} ends"));

@@ -22,6 +22,7 @@ use std::time::Duration;
 use client::{Answer, Client};
 use cluster::{Cluster, HOSTS, REQUEST_TIMEOUT};
 use faults::Fault;
+use redis_protocol::resp2::types::BytesFrame;
 use workload::Shared;
 
 use crate::env::Rng;
@@ -241,6 +242,32 @@ fn with_cluster<T>(seed: u64, scenario: impl AsyncFnOnce(Cluster) -> T) -> T {
         cluster.settle(RECOVERY).await.expect("nothing is wrong");
         scenario(cluster).await
     })
+}
+
+/// A leader's followers may have entries that its own disk never got. If it comes back before anybody misses it,
+/// it must not go on leading in the same term: it would give the indexes of those entries to others.
+#[test]
+fn a_leader_that_comes_back_at_once_does_not_lead_on() {
+    with_cluster(1, async |cluster| {
+        let world = cluster.world();
+        let leader = cluster.leader().unwrap();
+        world.set_disk_latency(leader, SECOND, SECOND);
+        let mut client = Client::of(&cluster, leader);
+        let writing = client.call(&["SET", "key", "lost by the leader"]);
+        let clock = world.client_env().clock;
+        futures_util::future::join(writing, async {
+            clock.sleep(Duration::from_millis(100)).await;
+            world.crash(leader);
+        })
+        .await;
+        world.set_disk_latency(leader, Duration::ZERO, Duration::ZERO);
+        cluster.start(leader);
+        let mut client = Client::new(&cluster);
+        while client.call(&["SET", "key", "2"]).await != Answer::Reply(BytesFrame::SimpleString("OK".into()))
+        {
+        }
+        cluster.settle(RECOVERY).await.expect("the nodes hold the same");
+    });
 }
 
 /// A node that is left alone says so, to those who write and to those who read, whether it led or followed.

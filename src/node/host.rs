@@ -22,10 +22,11 @@ use crate::error::ClientError;
 use crate::metrics::{self, Process};
 use crate::raft::Role;
 use crate::session::Client;
+use crate::store::Store;
 
 /// Error codes counted one by one; more are counted as one, as a client may make them up.
 const ERROR_CODES_MAX: usize = 128;
-/// How long a reading of the process' memory is good for.
+/// How long a reading of the data's size is good for.
 const MEMORY_AGE: Duration = Duration::from_millis(100);
 /// How often WAIT looks again.
 const REPLICAS_PAUSE: Duration = Duration::from_millis(5);
@@ -44,7 +45,7 @@ pub struct Figures {
     last_look: Mutex<Look>,
     /// By the wall clock; 0 before the first since the start.
     pub last_checkpoint_ms: Arc<AtomicU64>,
-    /// The process' memory, and when it was read (both 0 before the first time).
+    /// The size of the data, and when it was read (both 0 before the first time).
     memory_bytes: AtomicU64,
     memory_read_ms: AtomicU64,
 }
@@ -114,17 +115,24 @@ impl Figures {
         file.map_or_else(String::new, |file| file.display().to_string())
     }
 
-    /// Whether the process has more memory than it may. Looked up now and then only: it takes a system call.
-    pub fn over_memory_limit(&self, settings: &Settings) -> bool {
+    /// Whether the data is larger than it may be. Looked up now and then only: the database has to be asked.
+    pub fn over_memory_limit(&self, settings: &Settings, store: &Store) -> bool {
         let Some(limit) = settings.memory_bytes_max() else { return false };
         let now = self.env.clock.monotonic().as_millis() as u64;
         let read = self.memory_read_ms.load(Ordering::Relaxed);
         if read == 0 || now.saturating_sub(read) > MEMORY_AGE.as_millis() as u64 {
-            self.memory_bytes.store(Process::read().resident_bytes, Ordering::Relaxed);
+            self.memory_bytes.store(data_bytes(store), Ordering::Relaxed);
             self.memory_read_ms.store(now.max(1), Ordering::Relaxed);
         }
         self.memory_bytes.load(Ordering::Relaxed) > limit
     }
+}
+
+/// The size of the data: the database's pages in use, and what is not in it yet. The process' own memory says
+/// nothing of it, since the system counts the pages of the database that it happens to keep.
+fn data_bytes(store: &Store) -> u64 {
+    let stats = store.stats().unwrap_or_default();
+    stats.used_bytes + stats.active_bytes + stats.frozen_bytes
 }
 
 fn port(address: &str) -> u16 {
@@ -207,7 +215,6 @@ impl Node {
             }
         });
         let databases = (0..).zip(&head.databases).filter(|(_, database)| database.keys > 0);
-        let memory = Process::read();
         metrics::Snapshot {
             node_id: node,
             uptime_seconds: self.uptime().as_secs(),
@@ -231,7 +238,7 @@ impl Node {
             clients_max: self.settings.clients_max(),
             pubsub_channels: self.hub.channel_count() as u64,
             pubsub_patterns: self.hub.pattern_count() as u64,
-            data_bytes: memory.resident_bytes,
+            data_bytes: data_bytes(&self.store),
             data_bytes_max: self.settings.memory_bytes_max().unwrap_or(0),
             store_bytes: stats.database_bytes,
             store_bytes_used: stats.used_bytes,
@@ -378,7 +385,7 @@ impl Host for Node {
                 ..ClientsInfo::default()
             },
             memory: MemoryInfo {
-                used: process.resident_bytes,
+                used: data_bytes(&self.store),
                 resident: process.resident_bytes,
                 peak: process.resident_bytes_peak,
                 startup: self.figures.startup_bytes,

@@ -417,7 +417,7 @@ impl Node {
         if self.disk_low.load(Ordering::Relaxed) {
             return Some(text::DISK_FULL);
         }
-        self.figures.over_memory_limit(&self.settings).then_some(text::OUT_OF_MEMORY)
+        self.figures.over_memory_limit(&self.settings, &self.store).then_some(text::OUT_OF_MEMORY)
     }
 
     /// Stops cleanly: hands leadership over, waits for what is in flight, and ends consensus.

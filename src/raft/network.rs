@@ -86,8 +86,8 @@ impl PeerClient {
     fn note_reached(&mut self, reached: io::Result<()>) {
         let (node, address) = (self.target, &*self.address);
         match reached {
-            // Its heartbeats have a connection of their own, and nothing to add.
-            _ if self.heartbeat => return,
+            // Heartbeats go on when there is nothing to append, and have a connection of their own.
+            _ if !self.heartbeat => return,
             Ok(()) if self.failing => tracing::info!(node, address, "a node is reachable again"),
             Err(error) if !self.failing => tracing::warn!(node, address, %error, "a node cannot be reached"),
             _ => return,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::env::Exit;
 use crate::env::sim::World;
 use crate::node::Node;
 use crate::raft::Role;
@@ -26,7 +27,7 @@ const BAD_SYNC: &str = "Input/output error (os error 5)";
 pub struct Cluster {
     world: World,
     nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
-    /// Why nodes could not start.
+    /// Nodes that could not start, or stopped by themselves.
     failures: Arc<Mutex<Vec<String>>>,
     /// Clients that were not answered in time.
     silences: Arc<Mutex<Vec<String>>>,
@@ -54,22 +55,25 @@ impl Cluster {
     /// Switches a host on, and starts its node.
     pub fn start(&self, host: &'static str) {
         let env = self.world.node(host);
-        let (nodes, failures) = (Arc::clone(&self.nodes), Arc::clone(&self.failures));
         let serving = {
-            let (world, env) = (self.world.clone(), env.clone());
+            let (cluster, env) = (self.clone(), env.clone());
             async move {
                 match Server::start(env, &config(host)).await {
                     Ok(server) => {
-                        nodes.lock().expect("no holder panics").insert(host, Arc::downgrade(server.node()));
+                        cluster
+                            .nodes
+                            .lock()
+                            .expect("no holder panics")
+                            .insert(host, Arc::downgrade(server.node()));
                         std::future::pending::<()>().await;
                     }
                     // The process ends, and is started again with whatever else is off.
                     Err(error) => {
                         let error = error.to_string();
                         if !error.ends_with(BAD_SYNC) {
-                            failures.lock().expect("no holder panics").push(format!("{host}: {error}"));
+                            cluster.failed(&format!("{host} cannot start: {error}"));
                         }
-                        world.crash(host);
+                        cluster.world.crash(host);
                     }
                 }
             }
@@ -103,7 +107,11 @@ impl Cluster {
     pub fn start_all(&self) {
         for host in HOSTS {
             if !self.world.is_up(host) {
-                self.note(&format!("{host} starts, after {:?}", self.world.exited(host)));
+                let exited = self.world.exited(host);
+                self.note(&format!("{host} starts, after {exited:?}"));
+                if exited == Some(Exit::RaftFailed) {
+                    self.failed(&format!("consensus stopped on {host}"));
+                }
                 self.start(host);
             }
         }
@@ -190,6 +198,10 @@ impl Cluster {
         let env = self.world.node(host);
         env.disk.remove(Path::new(DATA)).expect("the disk works");
         self.start(host);
+    }
+
+    fn failed(&self, what: &str) {
+        self.failures.lock().expect("no holder panics").push(what.to_owned());
     }
 
     /// What went wrong with nodes that nobody made fail.

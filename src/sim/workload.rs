@@ -42,7 +42,7 @@ fn fate(answer: &Answer) -> Fate {
 }
 
 /// Milliseconds a client thinks between two requests, at most.
-const THINK_MS: u64 = 60;
+const THINK_MS: u64 = 100;
 
 async fn think(client: &Client) {
     let pause = Duration::from_millis(client.rng().below(THINK_MS));

@@ -6,7 +6,7 @@ use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec};
 use crate::error::Result;
 use crate::resp::Reply;
 use crate::store::View;
-use crate::types::keyspace;
+use crate::types::{expiry, keyspace};
 
 /// How many of the keys exist; one named twice counts twice.
 pub struct Exists {
@@ -107,6 +107,32 @@ impl Read for DbSize {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
+        // The count is of what is there: a key whose time has come must be removed first.
+        let _ = expiry::is_past(view, expiry::next_deadline(view)?);
         Ok(Reply::Int(keyspace::count(view, self.db).cast_signed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::{Expiry, string, tests};
+
+    #[test]
+    fn a_count_ahead_of_the_clock_is_late() {
+        tests::with_store(|store| {
+            let mut tx = tests::begin(store, 1_000);
+            string::put(&mut tx, 0, &Bytes::from("k"), Bytes::from("v"), Expiry::At(1_100))
+                .expect("a store in memory");
+            keyspace::commit(&mut tx);
+            drop(tx);
+            for (now, late) in [(1_050, false), (1_100, true)] {
+                let view = store.view(now);
+                assert_eq!(DbSize { db: 0 }.execute(&view).expect("a store in memory"), Reply::Int(1));
+                assert_eq!(view.is_late(), late, "at {now}");
+            }
+        });
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! An entry is applied under one exclusive hold of the store, so a reader sees all of it or nothing. In it,
 //! in this order: the cluster's clock moves; keys whose time has come are removed; the groups run, command by
-//! command; and a little of what FLUSHALL and the like left behind is swept.
+//! command; keys that were given a time in the past are removed; and a little of what FLUSHALL and the like left
+//! behind is swept.
 
 pub mod entry;
 mod origins;
@@ -175,10 +176,16 @@ impl Machine {
             {
                 applied.outcomes.extend(self.apply_group(&mut tx, &group, commands)?);
             }
+            applied.next_deadline = expiry::next_deadline(&tx)?;
+            if applied.next_deadline.is_some_and(|deadline| deadline <= clock) {
+                // A command gave a key a deadline in the past: it is gone with this entry, not with the next.
+                expiry::expire_due(&mut tx, EXPIRE_BUDGET)?;
+                keyspace::commit(&mut tx);
+                applied.next_deadline = expiry::next_deadline(&tx)?;
+            }
             keyspace::sweep(&mut tx, SWEEP_BUDGET)?;
             applied.events = std::mem::take(&mut tx.effects.events);
             applied.clock_ms = clock;
-            applied.next_deadline = expiry::next_deadline(&tx)?;
         }
         self.stamp.position = Some(position);
         if self.store.wants_checkpoint() {

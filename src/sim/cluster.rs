@@ -224,7 +224,7 @@ fn config(host: &str) -> Config {
     // Smaller than an operator may: so that the log is recycled, the buffer runs over, and a node that was
     // away is sent a snapshot, within seconds.
     config.wal_segment_bytes = 64 << 10;
-    config.wal_keep_bytes = 128 << 10;
-    config.buffer_bytes = 128 << 10;
+    config.wal_keep_bytes = 8 << 10;
+    config.buffer_bytes = 32 << 10;
     config
 }

@@ -310,3 +310,30 @@ fn a_wiped_node_takes_its_place_again() {
         assert_eq!(client.call(&["GET", "key"]).await.number(), Some(1));
     });
 }
+
+/// A node that was away for longer than the log reaches is sent a snapshot. It crashes at one step of its return
+/// after another, and stands with the others in the end each time.
+#[test]
+fn a_node_crashes_at_every_step_of_catching_up() {
+    with_cluster(1, async |cluster| {
+        let world = cluster.world();
+        let clock = world.client_env().clock;
+        let mut client = Client::of(&cluster, "n1");
+        let text = "x".repeat(1_000);
+        for step in 1..=40 {
+            world.crash("n3");
+            for round in 0..20 {
+                let key = format!("key-{}", round % 7);
+                while !matches!(client.call(&["SET", &key, &text]).await, Answer::Reply(_)) {}
+            }
+            // The others make a checkpoint, and let go of their log.
+            clock.sleep(SECOND * 4).await;
+            cluster.start("n3");
+            world.crash_at_disk_change("n3", step);
+            clock.sleep(SECOND).await;
+            cluster.start_all();
+            let settled = cluster.settle(RECOVERY).await;
+            settled.unwrap_or_else(|failure| panic!("crashed at step {step}: {failure}"));
+        }
+    });
+}

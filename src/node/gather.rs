@@ -10,6 +10,24 @@
 //! a lone client never waits at all, because it is everybody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::env::Env;
+
+/// Waits until `complete` says so, which is asked whenever `changed` rings, or until `limit` has passed.
+pub async fn wait(env: &Env, limit: Duration, changed: &Notify, complete: impl Fn() -> bool) {
+    let limit = env.clock.sleep_precise(limit);
+    tokio::pin!(limit);
+    loop {
+        tokio::select! {
+            biased;
+            () = changed.notified() => if complete() { return },
+            () = &mut limit => return,
+        }
+    }
+}
 
 /// Something that comes back for more: a connection.
 #[derive(Debug, Default)]

@@ -22,7 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::gather::{Contributor, Gather};
+use super::gather::{self, Contributor, Gather};
 use super::lead::Lead;
 use crate::env::Env;
 use crate::error::{ClientError, text};
@@ -276,23 +276,12 @@ impl Proposals {
             }
             state.gathering = true;
         }
-        let limit = self.env.clock.sleep_precise(self.gather_limit);
-        tokio::pin!(limit);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.changed.notified() => {
-                    if self.state.lock().expect("no holder panics").is_enough() {
-                        break;
-                    }
-                }
-                // Seen, and left for the caller to see.
-                _ = view.changed() => {
-                    view.mark_changed();
-                    break;
-                }
-                () = &mut limit => break,
-            }
+        let enough = || self.state.lock().expect("no holder panics").is_enough();
+        tokio::select! {
+            biased;
+            () = gather::wait(&self.env, self.gather_limit, &self.changed, enough) => {}
+            // Seen, and left for the caller to see.
+            _ = view.changed() => view.mark_changed(),
         }
         self.state.lock().expect("no holder panics").gathering = false;
     }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::applied::AppliedWatch;
 use super::clock::ClusterClock;
-use super::gather::{Contributor, Gather};
+use super::gather::{self, Contributor, Gather};
 use crate::env::Env;
 use crate::error::{ClientError, text};
 use crate::raft::wire::{Request, Response};
@@ -136,20 +136,11 @@ impl Reads {
             }
             state.gathering = true;
         }
-        let limit = self.env.clock.sleep_precise(self.gather_limit);
-        tokio::pin!(limit);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.changed.notified() => {
-                    let state = self.state.lock().expect("no holder panics");
-                    if state.gather.is_complete() || !state.remote.is_empty() {
-                        break;
-                    }
-                }
-                () = &mut limit => break,
-            }
-        }
+        let complete = || {
+            let state = self.state.lock().expect("no holder panics");
+            state.gather.is_complete() || !state.remote.is_empty()
+        };
+        gather::wait(&self.env, self.gather_limit, &self.changed, complete).await;
         self.state.lock().expect("no holder panics").gathering = false;
         true
     }

@@ -2,7 +2,7 @@
 //! clients, and those who wait for the state to get somewhere are told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -24,8 +24,9 @@ pub struct Applying {
     pub metrics: Arc<Metrics>,
     /// When the next key expires, in cluster ms.
     pub deadline: watch::Sender<Option<u64>>,
-    /// Whether another node leads, as far as is known.
-    pub following: Arc<AtomicBool>,
+    /// The term in which another node leads, as far as is known; 0 if none does. What has that term was
+    /// stamped by the living leader; what has another was not, and says nothing about how late it is.
+    pub followed_term: Arc<AtomicU64>,
 }
 
 impl Applying {
@@ -53,7 +54,8 @@ impl Listener for Applying {
     fn applied(&self, position: Position, applied: Applied) {
         let receivers = self.deliver(&applied.events);
         if applied.clock_ms > 0 {
-            self.clock.applied(applied.clock_ms, self.following.load(Ordering::Relaxed));
+            let living = position.term == self.followed_term.load(Ordering::Relaxed);
+            self.clock.applied(applied.clock_ms, living);
             self.deadline.send_if_modified(|deadline| {
                 std::mem::replace(deadline, applied.next_deadline) != applied.next_deadline
             });
@@ -71,7 +73,7 @@ impl Listener for Applying {
             // A state that cannot be read is noticed by the next entry.
             (view.head().clock_ms, crate::types::expiry::next_deadline(&view).unwrap_or(None))
         };
-        self.clock.applied(clock_ms, true);
+        self.clock.applied(clock_ms, false);
         self.deadline.send_replace(next_deadline);
         if let Some(position) = machine.position() {
             self.applied.advance(position.index, clock_ms);

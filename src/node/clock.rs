@@ -2,15 +2,18 @@
 //!
 //! There is one, in milliseconds, and the log carries it: every entry's time is at least that of all before
 //! it, and deadlines are times of this clock. A leader goes on from the last time it applied, by its own
-//! *monotonic* clock. A follower sets itself by every entry it applies, so that no drift adds up, and is
-//! never ahead of the leader (a key that ends late is a nuisance, one that ends early is a lie).
+//! *monotonic* clock. A follower sets itself by every entry of the living leader it applies, so that no drift
+//! adds up, and is never ahead of the leader (a key that ends late is a nuisance, one that ends early is a lie).
 //!
-//! The wall clock is read in one case. A node that has just started and leads without having heard from
-//! another leader cannot know how long everybody was down; there the clock catches up with the wall, as the
-//! deadlines of Redis do. In all other cases a jump of the wall clock changes nothing.
+//! A process that has just started does not know how long it was away. Until it is told, it *keeps* no time,
+//! and stamps nothing even if it is elected; `timekeeping` finds somebody who kept it. Only if a quorum kept
+//! none, because the cluster was down, does the clock catch up with the wall, as the deadlines of Redis do.
+//! In all other cases a jump of the wall clock changes nothing.
 
 use std::sync::Mutex;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::env::Env;
 
@@ -18,6 +21,8 @@ use crate::env::Env;
 pub struct ClusterClock {
     env: Env,
     state: Mutex<State>,
+    /// Whether the time is known since this process started; once it is, it stays so.
+    kept: watch::Sender<bool>,
 }
 
 struct State {
@@ -25,8 +30,6 @@ struct State {
     ms: u64,
     at: Duration,
     leading: bool,
-    /// Set by entries of another leader since this process started.
-    heard: bool,
 }
 
 impl ClusterClock {
@@ -34,7 +37,8 @@ impl ClusterClock {
     #[must_use]
     pub fn new(env: Env, applied_ms: u64) -> Self {
         let at = env.clock.monotonic();
-        Self { env, state: Mutex::new(State { ms: applied_ms, at, leading: false, heard: false }) }
+        let state = Mutex::new(State { ms: applied_ms, at, leading: false });
+        Self { env, state, kept: watch::Sender::new(false) }
     }
 
     /// The time, in ms. Only a leader may act on it.
@@ -50,33 +54,67 @@ impl ClusterClock {
         state.leading.then(|| self.elapsed(&state))
     }
 
-    /// An entry stamped `ms` was applied; `heard` if another node leads.
-    pub fn applied(&self, ms: u64, heard: bool) {
-        let mut state = self.state.lock().expect("no holder panics");
-        state.heard |= heard;
-        if !state.leading && ms >= state.ms {
-            state.ms = ms;
-            state.at = self.env.clock.monotonic();
-        } else if ms > self.elapsed(&state) {
-            // An entry of an earlier leader, applied after this node took over.
-            state.ms = ms;
-            state.at = self.env.clock.monotonic();
+    /// The time, in ms, if it is known.
+    #[must_use]
+    pub fn kept_ms(&self) -> Option<u64> {
+        self.kept.borrow().then(|| self.now_ms())
+    }
+
+    /// Tells whether the time is known, and when it becomes so.
+    #[must_use]
+    pub fn kept(&self) -> watch::Receiver<bool> {
+        self.kept.subscribe()
+    }
+
+    /// Others, asked, kept the time `ms`.
+    pub fn learn(&self, ms: u64) {
+        self.advance(ms);
+        self.keep();
+    }
+
+    /// Nobody kept the time: it goes on from the wall clock's, or from the last that is known.
+    pub fn catch_up(&self) {
+        self.learn(self.env.clock.wall_ms());
+    }
+
+    /// An entry stamped `ms` was applied; by the leader that `lives` now, another node.
+    pub fn applied(&self, ms: u64, lives: bool) {
+        {
+            let mut state = self.state.lock().expect("no holder panics");
+            if !state.leading && ms >= state.ms {
+                state.ms = ms;
+                state.at = self.env.clock.monotonic();
+            }
+        }
+        // An entry of an earlier leader can be applied after this node took over.
+        self.advance(ms);
+        if lives {
+            self.keep();
         }
     }
 
     /// This node begins (or ceases) to lead.
     pub fn set_leading(&self, leading: bool) {
         let mut state = self.state.lock().expect("no holder panics");
+        debug_assert!(!leading || *self.kept.borrow(), "who does not know the time does not lead");
         if leading && !state.leading {
-            let mut now = self.elapsed(&state);
-            if !state.heard {
-                now = now.max(self.env.clock.wall_ms());
-                state.heard = true;
-            }
-            state.ms = now;
+            state.ms = self.elapsed(&state);
             state.at = self.env.clock.monotonic();
         }
         state.leading = leading;
+    }
+
+    /// Never goes back.
+    fn advance(&self, ms: u64) {
+        let mut state = self.state.lock().expect("no holder panics");
+        if ms > self.elapsed(&state) {
+            state.ms = ms;
+            state.at = self.env.clock.monotonic();
+        }
+    }
+
+    fn keep(&self) {
+        self.kept.send_if_modified(|kept| !std::mem::replace(kept, true));
     }
 
     fn elapsed(&self, state: &State) -> u64 {

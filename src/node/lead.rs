@@ -79,9 +79,12 @@ impl Lead {
     /// openraft may lead a moment before this hears of it, and what comes meanwhile is refused.
     pub async fn run(&self, consensus: Consensus) {
         let mut view = consensus.view();
+        let mut kept = self.clock.kept();
         let mut in_flight = FuturesOrdered::new();
         loop {
-            let leads = view.borrow_and_update().role == Role::Leader;
+            let elected = view.borrow_and_update().role == Role::Leader;
+            // Without the time nothing can be stamped.
+            let leads = elected && *kept.borrow_and_update();
             self.clock.set_leading(leads);
             tokio::select! {
                 biased;
@@ -89,6 +92,7 @@ impl Lead {
                     self.answer(fate, senders);
                 }
                 changed = view.changed() => if changed.is_err() { return },
+                Ok(()) = kept.changed() => {}
                 () = self.filled.notified(), if !leads => {
                     while let Some((_, senders)) = self.next_entry() {
                         self.answer(Fate::NotProposed, senders);

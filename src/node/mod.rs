@@ -1,7 +1,7 @@
 //! A node: everything between the connections and consensus.
 //!
 //! Reading order: [`propose`] (this node's writes), `lead` (the leader's side of them), [`read`] (the read
-//! barrier), `gather` (why both wait a little), `clock` (the cluster's time), `applying` (what happens when
+//! barrier), `gather` (why both wait a little), `clock` and `timekeeping` (the cluster's time), `applying` (what happens when
 //! an entry was applied), `service` (what other nodes are answered), `bootstrap` and `identity` (how a node
 //! comes by its number), `housekeeping` (what it does unasked), `host` (what INFO and the like see).
 
@@ -17,11 +17,12 @@ mod lead;
 mod propose;
 mod read;
 mod service;
+mod timekeeping;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -187,7 +188,7 @@ impl Node {
         let hub = Arc::new(Hub::default());
         let deadline = crate::types::expiry::next_deadline(&store.view(0))?;
         let (deadline_sender, deadline) = watch::channel(deadline);
-        let following = Arc::new(AtomicBool::new(false));
+        let followed_term = Arc::new(AtomicU64::new(0));
         let listener = Arc::new(Applying {
             proposals: Arc::clone(&proposals),
             applied: Arc::clone(&applied),
@@ -195,7 +196,7 @@ impl Node {
             hub: Arc::clone(&hub),
             metrics: Arc::clone(&metrics),
             deadline: deadline_sender,
-            following: Arc::clone(&following),
+            followed_term: Arc::clone(&followed_term),
         });
         let state_machine = StateMachine::new(
             env.clone(),
@@ -218,6 +219,7 @@ impl Node {
             consensus: consensus.clone(),
             lead: Arc::clone(&lead),
             reads: Arc::clone(&reads),
+            clock: Arc::clone(&clock),
         };
         if let Some(server) = &peer_server {
             server.attach(consensus.clone(), Arc::new(service), scratch);
@@ -252,6 +254,7 @@ impl Node {
             let (reads, consensus, view) = (Arc::clone(&reads), consensus.clone(), consensus.view());
             tasks.push(spawn(Box::pin(async move { reads.run(consensus, view).await })));
         }
+        tasks.push(spawn(Box::pin(timekeeping::run(env.clone(), consensus.clone(), Arc::clone(&clock)))));
         {
             let keeper = Arc::clone(&housekeeping);
             tasks.push(spawn(Box::pin(async move { keeper.expire(deadline).await })));
@@ -259,7 +262,7 @@ impl Node {
         }
         {
             let (view, metrics) = (consensus.view(), Arc::clone(&metrics));
-            tasks.push(spawn(Box::pin(follow_leader(view, identity.node, following, metrics))));
+            tasks.push(spawn(Box::pin(follow_leader(view, identity.node, followed_term, metrics))));
         }
         {
             let (env, consensus, peers) = (env.clone(), consensus.clone(), config.peers.clone());
@@ -463,11 +466,11 @@ impl Node {
     }
 }
 
-/// Keeps `following` and the metrics in step with who leads.
+/// Keeps `followed_term` and the metrics in step with who leads.
 async fn follow_leader(
     mut view: watch::Receiver<crate::raft::View>,
     node: u64,
-    following: Arc<AtomicBool>,
+    followed_term: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 ) {
     let mut last = None;
@@ -481,7 +484,8 @@ async fn follow_leader(
             campaigned = term;
             metrics.recorded.elections.increment(1);
         }
-        following.store(leader.is_some_and(|leader| leader != node), Ordering::Relaxed);
+        let follows = leader.is_some_and(|leader| leader != node);
+        followed_term.store(if follows { term } else { 0 }, Ordering::Relaxed);
         if leader.is_some() && leader != last {
             if last.is_some() {
                 metrics.recorded.leader_changes.increment(1);

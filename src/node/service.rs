@@ -8,6 +8,7 @@ use crate::machine::entry;
 use crate::raft::wire::{Request, Response};
 use crate::raft::{Consensus, Role, Service};
 
+use super::clock::ClusterClock;
 use super::lead::Lead;
 use super::read::Reads;
 
@@ -20,6 +21,7 @@ pub struct Member {
     pub consensus: Consensus,
     pub lead: Arc<Lead>,
     pub reads: Arc<Reads>,
+    pub clock: Arc<ClusterClock>,
 }
 
 impl Member {
@@ -88,6 +90,7 @@ impl Service for Member {
                 self.lead.tick();
                 ready(Response::Done)
             }
+            Request::Clock => ready(Response::Clock { kept_ms: self.clock.kept_ms() }),
             Request::Join { .. } | Request::Admit { .. } => Box::pin(self.clone().join(from, request)),
             Request::Status => ready(Response::Member { cluster: identity.cluster, node: identity.node }),
             Request::Form { cluster, node } if (cluster, node) == (identity.cluster, identity.node) => {

@@ -278,6 +278,8 @@ pub enum Request {
         cluster: u128,
         node: u64,
     },
+    /// The cluster's time, as the asked node kept it.
+    Clock,
 }
 
 /// The answer to a [`Request`].
@@ -305,6 +307,10 @@ pub enum Response {
     Member {
         cluster: u128,
         node: u64,
+    },
+    /// The cluster's time; `None`: this node has not heard of it since it started.
+    Clock {
+        kept_ms: Option<u64>,
     },
     /// Certainly not done; the asker may ask again, another node perhaps.
     Refused {
@@ -339,6 +345,7 @@ pub fn put_request(out: &mut BytesMut, number: u64, request: &Request) {
                 out.put_u8(5);
                 out.put_slice(group);
             }
+            Request::Clock => out.put_u8(10),
             Request::Join { member } => {
                 out.put_u8(6);
                 out.put_member(member);
@@ -386,6 +393,7 @@ fn read_request(body: &Bytes) -> Option<(u64, Request)> {
         7 => Request::Admit { node: take.u64()?, member: take.member()? },
         8 => Request::Status,
         9 => Request::Form { cluster: take.u128()?, node: take.u64()? },
+        10 => Request::Clock,
         _ => return None,
     };
     Some((number, request))
@@ -422,6 +430,10 @@ pub fn put_response(out: &mut BytesMut, number: u64, response: &Response) {
                 out.put_u128_le(*cluster);
                 out.put_u64_le(*node);
             }
+            Response::Clock { kept_ms } => {
+                out.put_u8(8);
+                out.put_option(kept_ms.as_ref(), |out, ms| out.put_u64_le(*ms));
+            }
             Response::Refused { reason } => {
                 out.put_u8(7);
                 out.put_text(&reason.chars().take(1_000).collect::<String>());
@@ -448,6 +460,7 @@ fn read_response(mut take: Take) -> Option<(u64, Response)> {
         5 => Response::Empty { member: take.member()? },
         6 => Response::Member { cluster: take.u128()?, node: take.u64()? },
         7 => Response::Refused { reason: take.text()? },
+        8 => Response::Clock { kept_ms: take.option(Take::u64)? },
         _ => return None,
     };
     Some((number, response))
@@ -538,6 +551,7 @@ mod tests {
             Request::Admit { node: 4, member: member(9) },
             Request::Status,
             Request::Form { cluster: 1 << 100, node: 3 },
+            Request::Clock,
         ];
         for (number, request) in requests.into_iter().enumerate() {
             let read = take_request(&frame(|out| put_request(out, number as u64, &request))).unwrap();
@@ -550,6 +564,8 @@ mod tests {
             Response::Joined { cluster: 5, node: 6 },
             Response::Empty { member: member(7) },
             Response::Member { cluster: 5, node: 6 },
+            Response::Clock { kept_ms: Some(8) },
+            Response::Clock { kept_ms: None },
             Response::Refused { reason: "not the leader".into() },
         ];
         for (number, response) in responses.into_iter().enumerate() {

@@ -55,8 +55,8 @@ struct Plan {
     sequences: usize,
     /// Whether it may happen before the cluster has formed.
     early: bool,
-    /// Whether no key may end before its time. A node that starts and leads before it has heard of another
-    /// leader sets the cluster's clock by its wall clock, which may be ahead of where the clock would be.
+    /// Whether no key may end before its time. When a quorum was down at once, the cluster's clock is set by a
+    /// wall clock, and those are set at random among the faults.
     exact_ends: bool,
     /// Whether every client must be answered in time, be it with an error.
     prompt: bool,
@@ -225,6 +225,14 @@ fn a_cluster_whose_links_fail() {
 }
 
 #[test]
+fn a_cluster_with_honest_wall_clocks() {
+    let faults = Fault::ALL.split_last().expect("there are faults").1;
+    assert!(!faults.contains(&Fault::WallClock));
+    let plan = Plan { faults, exact_ends: true, lasts: Duration::from_secs(10), ..WAR };
+    check("a_cluster_with_honest_wall_clocks", 1..=2, &plan);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let plan = Plan { lasts: Duration::from_secs(4), ..WAR };
     assert_eq!(run(11, &plan), run(11, &plan));
@@ -266,6 +274,32 @@ fn a_leader_that_comes_back_at_once_does_not_lead_on() {
         }
         cluster.settle(RECOVERY).await.expect("the nodes hold the same");
     });
+}
+
+/// A node that starts again and leads asks the others for the time: its own wall clock, wrong by a minute, ends no
+/// key early.
+#[test]
+fn a_wrong_wall_clock_ends_no_key() {
+    let mut led = 0;
+    for seed in 1..=6 {
+        led += with_cluster(seed, async |cluster| {
+            let world = cluster.world();
+            let leader = cluster.leader().expect("it has formed");
+            let mut others = HOSTS.into_iter().filter(|host| *host != leader);
+            let (wrong, right) = (others.next().expect("two follow"), others.next().expect("two follow"));
+            let mut client = Client::of(&cluster, right);
+            let set = client.call(&["SET", "key", "1", "PX", "30000"]).await;
+            assert!(matches!(set, Answer::Reply(_)), "{set:?}");
+            world.crash(leader);
+            world.crash(wrong);
+            world.jump_wall_clock(wrong, 60_000);
+            cluster.start(wrong);
+            cluster.led(RECOVERY).await.expect("two of three go on");
+            assert_eq!(client.call(&["GET", "key"]).await.number(), Some(1));
+            usize::from(cluster.leader() == Some(wrong))
+        });
+    }
+    assert!(led > 0, "the node whose clock is wrong never led");
 }
 
 /// A node that is left alone says so, to those who write and to those who read, whether it led or followed.

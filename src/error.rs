@@ -100,6 +100,13 @@ pub mod text {
         INDEX_OUT_OF_RANGE = "ERR index out of range";
         OFFSET_OUT_OF_RANGE = "ERR offset is out of range";
         STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        INVALID_DIGEST = "ERR must be exactly 16 hexadecimal characters";
+        INVALID_CONDITION = "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE";
+        CONDITION_NEEDS_STRING = "ERR Key should be of string type if conditions are specified";
+        LCS_NEEDS_STRINGS = "ERR The specified keys must contain string values";
+        LCS_LENGTH_AND_INDEXES = "ERR If you want both the length and indexes, please just use IDX.";
+        LCS_TOO_LARGE =
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
         INVALID_CURSOR = "ERR invalid cursor";
         INVALID_DB_INDEX = "ERR invalid DB index";
         DB_OUT_OF_RANGE = "ERR DB index is out of range";

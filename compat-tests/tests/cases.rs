@@ -20,7 +20,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("connection", "auth client command echo hello ping quit readonly readwrite reset select"),
     (
         "strings",
-        "append decr decrby get getdel getex getrange getset incr incrby incrbyfloat mget mset msetnx psetex \
+        "append decr decrby delex delifeq digest get getdel getex getrange getset incr incrby incrbyfloat lcs mget mset msetnx psetex \
          set setex setnx setrange strlen",
     ),
     (

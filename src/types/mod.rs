@@ -3,6 +3,7 @@
 
 pub mod expiry;
 pub mod keyspace;
+pub mod lcs;
 pub mod random;
 pub mod record;
 pub mod scan;

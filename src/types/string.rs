@@ -1,6 +1,7 @@
 //! What can be done with a string value.
 
 use bytes::{Bytes, BytesMut};
+use twox_hash::XxHash3_64;
 
 use super::keyspace::{self, Expiry, Place};
 use super::record::{Form, Kind, Record};
@@ -113,6 +114,12 @@ pub fn overwritten(value: &Bytes, offset: usize, piece: &Bytes) -> Result<Bytes,
     Ok(whole.freeze())
 }
 
+/// The XXH3 hash of a value, as DIGEST tells it.
+#[must_use]
+pub fn digest(value: &[u8]) -> String {
+    format!("{:016x}", XxHash3_64::oneshot(value))
+}
+
 /// The number a value is stored as, if Redis would store it as one.
 #[must_use]
 pub fn as_integer(record: &Record) -> Option<i64> {
@@ -151,6 +158,12 @@ mod tests {
         check_range("Hello World", i64::MIN, i64::MAX, "Hello World");
         check_range("Hello World", i64::MIN, i64::MIN, "H");
         check_range("", 0, -1, "");
+    }
+
+    #[test]
+    fn digests_are_those_of_redis() {
+        assert_eq!(digest(b"Hello world"), "b6acb9d84a38ff74");
+        assert_eq!(digest(b""), "2d06800538d394c2");
     }
 
     #[test]

@@ -1,5 +1,8 @@
-//! Strings. Reading order: `read`, `set` (with the ways to say when a key ends), `number`, `part`.
+//! Strings. Reading order: `read`, `set` (with the ways to say when a key ends), `compare` (what acts only on a
+//! certain value), `number`, `part`, `lcs`.
 
+mod compare;
+mod lcs;
 mod number;
 mod part;
 mod read;
@@ -22,6 +25,9 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::write::<set::GetEx>(),
     Command::write::<set::MSet>(),
     Command::write::<set::MSetNx>(),
+    Command::write::<compare::DelEx>(),
+    Command::write::<compare::DelIfEq>(),
+    Command::read::<compare::Digest>(),
     Command::write::<number::Incr>(),
     Command::write::<number::Decr>(),
     Command::write::<number::IncrBy>(),
@@ -29,4 +35,5 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::write::<number::IncrByFloat>(),
     Command::write::<part::Append>(),
     Command::write::<part::SetRange>(),
+    Command::read::<lcs::Lcs>(),
 ];

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::compare::Comparison;
 use crate::commands::deadline::{Clock, Deadline};
 use crate::commands::{Access, Args, Flags, Group, Keys, Spec, Write};
 use crate::error::{Result, text};
@@ -20,11 +21,11 @@ pub struct Set {
     get: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Always,
     IfAbsent,
     IfPresent,
+    If(Comparison),
 }
 
 /// What becomes of the key's deadline.
@@ -37,8 +38,8 @@ enum Life {
 impl Write for Set {
     const SPEC: Spec = Spec {
         name: "SET",
-        syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | \
-                 PXAT unix-time-milliseconds | KEEPTTL]",
+        syntax: "key value [NX | XX | IFEQ ifeq-value | IFNE ifne-value | IFDEQ ifdeq-digest | IFDNE ifdne-digest] [GET] \
+                 [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Set the string value of a key",
         keys: Keys::at(1, Access::ReadWrite),
         flags: Flags::DENYOOM,
@@ -49,10 +50,14 @@ impl Write for Set {
         let (db, key, value) = (args.db, args.bytes()?, args.bytes()?);
         let (mut condition, mut life, mut get) = (Condition::Always, Life::Unlimited, false);
         while !args.is_empty() {
-            if condition != Condition::IfPresent && args.take("NX") {
+            if matches!(condition, Condition::Always | Condition::IfAbsent) && args.take("NX") {
                 condition = Condition::IfAbsent;
-            } else if condition != Condition::IfAbsent && args.take("XX") {
+            } else if matches!(condition, Condition::Always | Condition::IfPresent) && args.take("XX") {
                 condition = Condition::IfPresent;
+            } else if matches!(condition, Condition::Always)
+                && let Some(comparison) = Comparison::take(args)?
+            {
+                condition = Condition::If(comparison);
             } else if args.take("GET") {
                 get = true;
             } else if !matches!(life, Life::Until(_)) && args.take("KEEPTTL") {
@@ -79,10 +84,11 @@ impl Write for Set {
         };
         let place = Place::find(tx, self.db, &self.key)?;
         let old = if self.get { string::of(place.record())?.cloned() } else { None };
-        let wanted = match self.condition {
+        let wanted = match &self.condition {
             Condition::Always => true,
             Condition::IfAbsent => !place.exists(),
             Condition::IfPresent => place.exists(),
+            Condition::If(comparison) => comparison.holds(string::of(place.record())?)?,
         };
         if wanted {
             put(tx, place, self.db, &self.key, self.value, expiry);

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod oracle;
 pub mod reply;
 pub mod runner;
+pub mod suite;
 pub mod workload;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

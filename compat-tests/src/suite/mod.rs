@@ -1,0 +1,71 @@
+//! Other people's test suites as ours.
+//!
+//! They are fetched in pinned versions ([`source`]), run unchanged against a cluster, and every test that does
+//! not pass must stand in a list with its reason ([`exceptions`]). The list is exact in both directions: a
+//! failure that is not listed fails the run, and so does a listed test that passes, or that does not exist. So
+//! the list, and the table that is computed from a run, always say what is true.
+
+pub mod exceptions;
+pub mod redis_tcl;
+pub mod source;
+pub mod table;
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::wait_for;
+
+/// What became of one unit (a file of tests).
+pub struct Report {
+    pub unit: String,
+    /// In the order in which they ran; a name may come twice.
+    pub tests: Vec<Test>,
+    /// What kept the unit from running to its end, or happened outside any test.
+    pub aborts: Vec<String>,
+}
+
+/// One test of a suite.
+pub struct Test {
+    pub name: String,
+    pub outcome: Outcome,
+}
+
+/// What became of a test.
+pub enum Outcome {
+    Passed,
+    /// With what the suite says about it.
+    Failed(String),
+    /// Not run because the list of exceptions says so.
+    Skipped,
+    /// Not run because the suite itself leaves it out: a tag, a version, an option that is missing.
+    LeftOut,
+}
+
+/// Runs a program and all that it starts to the end: its status and what it printed. Nothing it started
+/// outlives `patience`.
+pub fn run_to_the_end(command: &mut Command, patience: Duration) -> Result<(ExitStatus, String)> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut output = tempfile::tempfile()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    let ended = wait_for(&format!("{program} to end"), patience, || Ok(child.try_wait()?));
+    if ended.is_err() {
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let _ = child.wait();
+    }
+    let mut bytes = Vec::new();
+    output.seek(SeekFrom::Start(0))?;
+    output.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((ended.with_context(|| format!("it printed:\n{text}"))?, text))
+}

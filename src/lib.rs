@@ -13,6 +13,8 @@ pub mod store;
 pub mod pubsub;
 pub mod types;
 
+pub mod script;
+
 pub mod session;
 
 pub mod commands;

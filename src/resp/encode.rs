@@ -61,6 +61,19 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
                 encode(value, protocol, out);
             }
         }
+        Reply::Pairs(pairs) => {
+            match protocol {
+                Resp2 => encode_number(b'*', pairs.len() * 2, out),
+                Resp3 => encode_number(b'*', pairs.len(), out),
+            }
+            for (first, second) in pairs {
+                if protocol == Resp3 {
+                    encode_number(b'*', 2u32, out);
+                }
+                encode(first, protocol, out);
+                encode(second, protocol, out);
+            }
+        }
         Reply::Sequence(replies) => {
             for reply in replies {
                 encode(reply, protocol, out);
@@ -185,7 +198,8 @@ mod tests {
         leaf.prop_recursive(4, 40, 6, move |reply| {
             let pairs = prop::collection::hash_map(bytes(), reply.clone(), 0..5);
             prop_oneof![
-                prop::collection::vec(reply, 0..6).prop_map(Reply::Array),
+                prop::collection::vec(reply.clone(), 0..6).prop_map(Reply::Array),
+                prop::collection::vec((reply.clone(), reply), 0..4).prop_map(Reply::Pairs),
                 pairs.prop_map(|pairs| {
                     Reply::Map(pairs.into_iter().map(|(key, value)| (Reply::bulk(key), value)).collect())
                 }),
@@ -209,7 +223,7 @@ mod tests {
             Reply::Array(replies) | Reply::Set(replies) | Reply::Push(replies) => {
                 Frame::Array(replies.iter().map(resp2_frame).collect())
             }
-            Reply::Map(pairs) => {
+            Reply::Map(pairs) | Reply::Pairs(pairs) => {
                 let flat = pairs.iter().flat_map(|(key, value)| [key, value]);
                 Frame::Array(flat.map(resp2_frame).collect())
             }
@@ -246,6 +260,13 @@ mod tests {
             Reply::Map(pairs) => {
                 let data = pairs.iter().map(|(key, value)| (resp3_frame(key), resp3_frame(value))).collect();
                 Frame::Map { data, attributes }
+            }
+            Reply::Pairs(pairs) => {
+                let pair = |(first, second): &(Reply, Reply)| Frame::Array {
+                    data: vec![resp3_frame(first), resp3_frame(second)],
+                    attributes: None,
+                };
+                Frame::Array { data: pairs.iter().map(pair).collect(), attributes }
             }
             Reply::Sequence(_) | Reply::Nothing | Reply::Receivers(_) => panic!("not one frame: {reply:?}"),
         }

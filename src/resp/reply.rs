@@ -28,6 +28,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// Pairs in order; in RESP2 a flat array.
     Map(Vec<(Reply, Reply)>),
+    /// Pairs of which some may be equal: an array of arrays of two, in RESP2 a flat array.
+    Pairs(Vec<(Reply, Reply)>),
     /// In RESP2 an array.
     Set(Vec<Reply>),
     /// Out-of-band data, `>`; in RESP2 an array.

@@ -23,6 +23,7 @@
 //! | 15 | `Push` | count, replies |
 //! | 16 | `Sequence` | count, replies |
 //! | 17 | `Receivers` | varint of the place |
+//! | 18 | `Pairs` | count of pairs, each two replies |
 //!
 //! Text and bytes are a varint of their length and themselves. A varint is LEB128: seven bits a byte, the
 //! lowest first, the top bit set in all but the last. A tag never changes its meaning.
@@ -56,6 +57,7 @@ mod tag {
     pub const PUSH: u8 = 15;
     pub const SEQUENCE: u8 = 16;
     pub const RECEIVERS: u8 = 17;
+    pub const PAIRS: u8 = 18;
 }
 
 impl Reply {
@@ -82,7 +84,12 @@ impl Reply {
 
 fn store_nested(reply: &Reply, depth: usize, out: &mut Vec<u8>) {
     match reply {
-        Reply::Array(_) | Reply::Map(_) | Reply::Set(_) | Reply::Push(_) | Reply::Sequence(_)
+        Reply::Array(_)
+        | Reply::Map(_)
+        | Reply::Pairs(_)
+        | Reply::Set(_)
+        | Reply::Push(_)
+        | Reply::Sequence(_)
             if depth == Reply::NESTING_MAX =>
         {
             store_bytes(tag::ERROR, TOO_DEEP.as_str().as_bytes(), out);
@@ -104,13 +111,8 @@ fn store_nested(reply: &Reply, depth: usize, out: &mut Vec<u8>) {
         Reply::Bool(true) => out.push(tag::TRUE),
         Reply::Verbatim(text) => store_bytes(tag::VERBATIM, text, out),
         Reply::Array(replies) => store_all(tag::ARRAY, replies, depth, out),
-        Reply::Map(pairs) => {
-            store_number(tag::MAP, pairs.len() as u64, out);
-            for (key, value) in pairs {
-                store_nested(key, depth + 1, out);
-                store_nested(value, depth + 1, out);
-            }
-        }
+        Reply::Map(pairs) => store_pairs(tag::MAP, pairs, depth, out),
+        Reply::Pairs(pairs) => store_pairs(tag::PAIRS, pairs, depth, out),
         Reply::Set(replies) => store_all(tag::SET, replies, depth, out),
         Reply::Push(replies) => store_all(tag::PUSH, replies, depth, out),
         Reply::Sequence(replies) => store_all(tag::SEQUENCE, replies, depth, out),
@@ -122,6 +124,14 @@ fn store_all(tag: u8, replies: &[Reply], depth: usize, out: &mut Vec<u8>) {
     store_number(tag, replies.len() as u64, out);
     for reply in replies {
         store_nested(reply, depth + 1, out);
+    }
+}
+
+fn store_pairs(tag: u8, pairs: &[(Reply, Reply)], depth: usize, out: &mut Vec<u8>) {
+    store_number(tag, pairs.len() as u64, out);
+    for (first, second) in pairs {
+        store_nested(first, depth + 1, out);
+        store_nested(second, depth + 1, out);
     }
 }
 
@@ -164,9 +174,8 @@ fn load_nested(bytes: &mut &[u8], depth: usize) -> Option<Reply> {
         tag::TRUE => Reply::Bool(true),
         tag::VERBATIM => Reply::Verbatim(load_bytes(bytes)?),
         tag::ARRAY => Reply::Array(load_all(bytes, depth)?),
-        tag::MAP => Reply::Map(load_many(bytes, |bytes| {
-            Some((load_nested(bytes, depth + 1)?, load_nested(bytes, depth + 1)?))
-        })?),
+        tag::MAP => Reply::Map(load_pairs(bytes, depth)?),
+        tag::PAIRS => Reply::Pairs(load_pairs(bytes, depth)?),
         tag::SET => Reply::Set(load_all(bytes, depth)?),
         tag::PUSH => Reply::Push(load_all(bytes, depth)?),
         tag::SEQUENCE => Reply::Sequence(load_all(bytes, depth)?),
@@ -177,6 +186,10 @@ fn load_nested(bytes: &mut &[u8], depth: usize) -> Option<Reply> {
 
 fn load_all(bytes: &mut &[u8], depth: usize) -> Option<Vec<Reply>> {
     load_many(bytes, |bytes| load_nested(bytes, depth + 1))
+}
+
+fn load_pairs(bytes: &mut &[u8], depth: usize) -> Option<Vec<(Reply, Reply)>> {
+    load_many(bytes, |bytes| Some((load_nested(bytes, depth + 1)?, load_nested(bytes, depth + 1)?)))
 }
 
 fn load_many<T>(bytes: &mut &[u8], load: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
@@ -270,6 +283,7 @@ mod tests {
         check(&Reply::Verbatim(Bytes::from_static(b"hi")), b"\x0b\x02hi");
         check(&Reply::Array(vec![Reply::Ok, Reply::Array(vec![])]), &[12, 2, 1, 12, 0]);
         check(&Reply::Map(vec![(Reply::text("k"), Reply::Nil)]), b"\x0d\x01\x05\x01k\x06");
+        check(&Reply::Pairs(vec![(Reply::text("k"), Reply::Nil)]), b"\x12\x01\x05\x01k\x06");
         check(&Reply::Set(vec![Reply::Int(1)]), &[14, 1, 4, 2]);
         check(&Reply::Push(vec![Reply::Ok]), &[15, 1, 1]);
         check(&Reply::Sequence(vec![Reply::Nothing, Reply::Ok]), &[16, 2, 0, 1]);

@@ -15,7 +15,6 @@ use super::{Chance, Effects, Head, State, Table, View, lock_mut};
 pub struct Txn<'a> {
     view: View<'a>,
     gauges: &'a Gauges,
-    chance: Chance,
     /// What the entry causes beside its writes.
     pub effects: Effects,
 }
@@ -27,8 +26,8 @@ impl<'a> Txn<'a> {
         seed: u64,
         gauges: &'a Gauges,
     ) -> Self {
-        let view = View::exclusive(state, now_ms);
-        Self { view, gauges, chance: Chance::new(seed), effects: Effects::default() }
+        let view = View::exclusive(state, now_ms, Chance::new(seed));
+        Self { view, gauges, effects: Effects::default() }
     }
 
     /// Sets the value of `key`. The store keeps `value` as it is: a slice of something larger keeps all
@@ -53,7 +52,7 @@ impl<'a> Txn<'a> {
 
     /// The entry's chance: the same numbers on every node.
     pub fn rng(&mut self) -> &mut Chance {
-        &mut self.chance
+        self.view.entry_chance()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading the state: buffers and database as one.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow, Deref};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::engine::{Bounds, Reader};
 use super::key::{self, Key, ORDERED_BYTES};
-use super::{Head, Local, State, Table, lock};
+use super::{Chance, Head, Local, State, Table, lock};
 use crate::error::StoreError;
 
 /// The state at one moment, and the time of the cluster's clock at which it is read.
@@ -20,7 +20,15 @@ pub struct View<'a> {
     reader: OnceCell<Box<dyn Reader>>,
     now_ms: u64,
     late: Cell<bool>,
-    local: Option<&'a Local>,
+    luck: Luck<'a>,
+}
+
+/// Where a view's chance comes from.
+enum Luck<'a> {
+    /// This node's own, with what else it keeps for its readers.
+    Local(&'a Local),
+    /// The log entry's: the same on every node.
+    Entry(RefCell<Chance>),
 }
 
 /// The lock under which the state is read. A [`super::Txn`] reads under the lock it writes under.
@@ -34,16 +42,16 @@ pub type Visit<'f> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'f;
 
 impl<'a> View<'a> {
     pub(super) fn shared(state: RwLockReadGuard<'a, State>, now_ms: u64, local: &'a Local) -> Self {
-        Self::new(Guard::Shared(state), now_ms, Some(local))
+        Self::new(Guard::Shared(state), now_ms, Luck::Local(local))
     }
 
-    pub(super) fn exclusive(state: RwLockWriteGuard<'a, State>, now_ms: u64) -> Self {
-        Self::new(Guard::Exclusive(state), now_ms, None)
+    pub(super) fn exclusive(state: RwLockWriteGuard<'a, State>, now_ms: u64, chance: Chance) -> Self {
+        Self::new(Guard::Exclusive(state), now_ms, Luck::Entry(RefCell::new(chance)))
     }
 
-    fn new(state: Guard<'a>, now_ms: u64, local: Option<&'a Local>) -> Self {
+    fn new(state: Guard<'a>, now_ms: u64, luck: Luck<'a>) -> Self {
         let now_ms = now_ms.max(state.head.clock_ms);
-        Self { state, reader: OnceCell::new(), now_ms, late: Cell::new(false), local }
+        Self { state, reader: OnceCell::new(), now_ms, late: Cell::new(false), luck }
     }
 
     /// The cluster's clock, in milliseconds since the Unix epoch.
@@ -125,7 +133,19 @@ impl<'a> View<'a> {
     /// every node.
     #[must_use]
     pub fn local(&self) -> Option<&'a Local> {
-        self.local
+        match self.luck {
+            Luck::Local(local) => Some(local),
+            Luck::Entry(_) => None,
+        }
+    }
+
+    /// Chance for a read. Under a [`super::Txn`] it is drawn from the entry's, and so the same on every node.
+    #[must_use]
+    pub fn chance(&self) -> Chance {
+        Chance::new(match &self.luck {
+            Luck::Local(local) => local.draw(),
+            Luck::Entry(chance) => chance.borrow_mut().next_u64(),
+        })
     }
 
     /// Says that a read met a key past its deadline which no applied entry has ended yet, so that what
@@ -197,6 +217,13 @@ impl<'a> View<'a> {
             None => self.state.engine.reader()?,
         };
         Ok(&**self.reader.get_or_init(|| reader))
+    }
+
+    pub(super) fn entry_chance(&mut self) -> &mut Chance {
+        match &mut self.luck {
+            Luck::Entry(chance) => chance.get_mut(),
+            Luck::Local(_) => unreachable!("only a Txn asks, and its view has the entry's chance"),
+        }
     }
 
     pub(super) fn state_mut(&mut self) -> &mut State {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::commands::{Args, Flags, Group, Read, Spec};
 use crate::error::{ClientError, Result, text};
 use crate::resp::Reply;
-use crate::store::{Chance, View};
+use crate::store::View;
 use crate::types::{random, scan};
 
 /// All keys that match a pattern, in key order.
@@ -112,9 +112,7 @@ impl Read for RandomKey {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        // Within a transaction every node must draw the same, so there chance hangs on the state alone.
-        let seed = view.local().map_or_else(|| view.head().revision ^ view.now(), |local| local.draw());
-        Ok(random::key(view, self.db, &mut Chance::new(seed))?.into())
+        Ok(random::key(view, self.db, &mut view.chance())?.into())
     }
 }
 

@@ -89,6 +89,8 @@ pub mod text {
         /// The key holds another type.
         WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
         NOT_AN_INTEGER = "ERR value is not an integer or out of range";
+        TIMEOUT_NOT_AN_INTEGER = "ERR timeout is not an integer or out of range";
+        TIMEOUT_NEGATIVE = "ERR timeout is negative";
         NOT_A_FLOAT = "ERR value is not a valid float";
         /// An integer that must fit a C `int`.
         NOT_AN_INT32 = "ERR value is out of range, value must between -2147483648 and 2147483647";
@@ -122,6 +124,7 @@ pub mod text {
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
         WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";
+        UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
         NO_AUTH = "NOAUTH Authentication required.";
         WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled.";

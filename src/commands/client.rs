@@ -21,7 +21,6 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session::<ReplyMode>(),
     Command::session::<NoEvict>(),
     Command::session::<NoTouch>(),
-    Command::session::<Unblock>(),
     Command::session::<Help>(),
 ];
 
@@ -396,39 +395,6 @@ impl Session for NoTouch {
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
         connection.client().update(|face| face.no_touch = self.on);
         Ok(Reply::Ok)
-    }
-}
-
-/// Wakes a connection from a blocking command. No command blocks, so nobody is woken.
-pub struct Unblock;
-
-impl Session for Unblock {
-    const SPEC: Spec = Spec {
-        name: "CLIENT|UNBLOCK",
-        syntax: "client-id [TIMEOUT | ERROR]",
-        summary: "Unblock a client blocked in a blocking command from a different connection",
-        complexity: "O(log N) where N is the number of client connections",
-        since: "5.0.0",
-        flags: ADMIN,
-        ..Spec::of(Group::Connection)
-    };
-
-    fn parse(args: &mut Args) -> Result<Self> {
-        const REASON: ClientError =
-            ClientError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
-        if args.len() > 2 {
-            return Err(args.wrong_subcommand().into());
-        }
-        let id = args.bytes()?;
-        if !(args.is_empty() || args.take("TIMEOUT") || args.take("ERROR")) {
-            return Err(REASON.into());
-        }
-        number::parse_int(&id).ok_or(text::NOT_AN_INTEGER)?;
-        Ok(Self)
-    }
-
-    fn execute(self, _: &mut Connection) -> Result<Reply> {
-        Ok(Reply::Int(0))
     }
 }
 

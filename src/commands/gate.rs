@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Command, Flags};
+use super::{Command, Flags, Lane, resolve};
 use crate::error::{ClientError, text};
 use crate::resp::Reply;
 use crate::session::Session;
@@ -32,6 +32,17 @@ pub fn refuse(command: &Command, session: &Session, password_required: bool) -> 
     None
 }
 
+/// Whether `command` may write, be it on other nodes only: what CLIENT PAUSE WRITE makes wait.
+#[must_use]
+pub fn may_write(command: &Command, session: &Session) -> bool {
+    let writes = |command: &Command| matches!(command.lane, Lane::Write(_));
+    let exec = || {
+        let queued = session.transaction().into_iter().flat_map(|queue| queue.commands());
+        queued.filter_map(|queued| resolve(&queued.argv).ok()).any(|resolved| writes(resolved.command))
+    };
+    writes(command) || (command.spec.name == "EXEC" && exec())
+}
+
 /// The reply to a command that must not run: unknown, of the wrong number of arguments, or refused. It
 /// aborts an open transaction, and if it is EXEC, ends it. (An error while a command runs does neither.)
 pub fn reject(session: &mut Session, argv: &[Bytes], error: ClientError) -> Reply {
@@ -53,9 +64,9 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::commands::host::{Following, NodeInfo, Replication, Role};
+    use crate::commands::host::{Following, NodeInfo, PauseScope, Replication, Role};
     use crate::commands::server::SlowLog;
-    use crate::commands::{Answer, Args, Host, Lane, Resolved, resolve};
+    use crate::commands::{Answer, Args, Host, Resolved};
     use crate::error::Failure;
     use crate::pubsub::Hub;
     use crate::resp::encode;
@@ -95,6 +106,8 @@ mod tests {
         fn config_rewrite(&self) -> Result<(), ClientError> {
             Ok(())
         }
+        fn pause(&self, _: PauseScope, _: Duration) {}
+        fn unpause(&self) {}
         fn slow_log(&self) -> &SlowLog {
             &self.slow_log
         }
@@ -111,6 +124,7 @@ mod tests {
         fn close(&self) {
             self.push(Bytes::from("closed"));
         }
+        fn wake(&self) {}
         fn queued(&self) -> (usize, usize) {
             (0, 0)
         }

@@ -42,8 +42,20 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// If there is none (`ERR The server is running without a config file`), or it cannot be written.
     fn config_rewrite(&self) -> Result<(), ClientError>;
+    /// Makes this node's clients wait, for so long. A pause that is on is neither shortened nor narrowed.
+    fn pause(&self, scope: PauseScope, length: Duration);
+    /// Ends the pause.
+    fn unpause(&self);
     /// The slowest commands of late.
     fn slow_log(&self) -> &SlowLog;
+}
+
+/// Which commands CLIENT PAUSE makes wait; the wider is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PauseScope {
+    /// Those that may write.
+    Writes,
+    All,
 }
 
 /// Everything INFO shows of a node; the rest is computed from it.

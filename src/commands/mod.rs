@@ -26,6 +26,7 @@ mod connection;
 mod deadline;
 mod help;
 mod keys;
+mod pause;
 mod pubsub;
 pub mod server;
 mod string;

@@ -7,16 +7,17 @@ use bytes::Bytes;
 
 use super::args::{self, Args};
 use super::{Answer, Flags, Group, Host, Node, Read, Session, Spec, Write};
-use super::{client, connection, keys, pubsub, server, string, transaction};
+use super::{client, connection, keys, pause, pubsub, server, string, transaction};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
 use crate::store::{Txn, View};
 
 /// Every command there is, by family.
-const FAMILIES: [&[Command]; 7] = [
+const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     client::COMMANDS,
+    pause::COMMANDS,
     string::COMMANDS,
     keys::COMMANDS,
     transaction::COMMANDS,

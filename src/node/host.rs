@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{Contributor, Node};
 use crate::commands::host::{
     ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, Member, MemoryInfo, NodeInfo,
-    PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo,
+    PauseScope, PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo,
 };
 use crate::commands::server::SlowLog;
 use crate::commands::{self, host};
@@ -234,7 +234,7 @@ impl Node {
             commands_waiting: self.proposals.pending() as u64,
             peers: peers.collect(),
             clients_connected: self.registry.len() as u64,
-            clients_blocked: 0,
+            clients_blocked: self.registry.blocked() as u64,
             clients_max: self.settings.clients_max(),
             pubsub_channels: self.hub.channel_count() as u64,
             pubsub_patterns: self.hub.pattern_count() as u64,
@@ -382,6 +382,7 @@ impl Host for Node {
             clients: ClientsInfo {
                 connected: self.registry.len() as u64,
                 connected_max: self.settings.clients_max(),
+                blocked: self.registry.blocked() as u64,
                 ..ClientsInfo::default()
             },
             memory: MemoryInfo {
@@ -468,6 +469,14 @@ impl Host for Node {
         let file = self.figures.config.file.as_deref().ok_or(NO_FILE)?;
         self.rewrite_options(file)
             .map_err(|error| ClientError::new(format!("ERR Rewriting config file: {error}")))
+    }
+
+    fn pause(&self, scope: PauseScope, length: Duration) {
+        self.pause.begin(scope, length);
+    }
+
+    fn unpause(&self) {
+        self.pause.end();
     }
 
     fn slow_log(&self) -> &SlowLog {

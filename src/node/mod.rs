@@ -14,6 +14,7 @@ mod host;
 mod housekeeping;
 mod identity;
 mod lead;
+mod pause;
 mod propose;
 mod read;
 mod service;
@@ -51,6 +52,7 @@ use clock::ClusterClock;
 use host::Figures;
 use housekeeping::Housekeeping;
 use lead::Lead;
+use pause::Pause;
 use propose::Proposals;
 use read::Reads;
 
@@ -97,6 +99,7 @@ pub struct Node {
     reads: Arc<Reads>,
     disk_low: Arc<AtomicBool>,
     figures: Figures,
+    pause: Pause,
     stopping: AtomicBool,
     _peers: Option<PeerServer>,
     _tasks: Vec<TaskHandle>,
@@ -276,6 +279,7 @@ impl Node {
             tasks.push(spawn(Box::pin(settled)));
         }
         Ok(Arc::new(Self {
+            pause: Pause::new(Arc::clone(&env.clock)),
             env,
             settings,
             metrics,
@@ -325,6 +329,17 @@ impl Node {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Whether CLIENT PAUSE makes a command wait; `writes` says whether it may write.
+    #[must_use]
+    pub fn is_paused(&self, writes: bool) -> bool {
+        self.pause.holds(writes)
+    }
+
+    /// Waits until CLIENT PAUSE lets such a command run.
+    pub async fn pause_over(&self, writes: bool) {
+        self.pause.over(writes).await;
     }
 
     /// What this node believes about its cluster.

@@ -19,6 +19,8 @@ const REQUESTS_MAX: usize = 1_024;
 /// After more requests than this in one go, others have their turn: what neither reads nor writes awaits
 /// nothing, and a client may send it faster than it is served.
 const REQUESTS_FAIR: usize = 64;
+/// How much is read of a client whose command waits.
+const INPUT_WHILE_WAITING: usize = 64 << 10;
 /// Memory that an idle connection keeps for output.
 const OUTPUT_KEPT: usize = 64 << 10;
 
@@ -93,18 +95,21 @@ impl Connection {
         loop {
             let (requests, end) = self.take_requests();
             let many = requests.len() > REQUESTS_FAIR;
-            if !requests.is_empty()
-                && !self.dispatcher.serve(requests.into_iter(), &mut self.out, &mut self.writer).await
-            {
-                return false;
+            let mut more = false;
+            if !requests.is_empty() {
+                let mut wire = Wire { writer: &mut self.writer, reader: &mut self.reader, more: false };
+                if !self.dispatcher.serve(requests.into_iter(), &mut self.out, &mut wire).await {
+                    return false;
+                }
+                more = wire.more;
             }
             if many {
                 tokio::task::yield_now().await;
             }
             match end {
                 _ if self.dispatcher.session.close => return true,
-                End::Input => return true,
-                End::Pause => {}
+                End::Input if !more => return true,
+                End::Input | End::Pause => {}
                 End::Violation(violation) => {
                     if let Some(error) = violation.reply() {
                         self.node.count_error(&error);
@@ -178,7 +183,7 @@ struct Writer {
     node: Arc<Node>,
 }
 
-impl Sink for Writer {
+impl Writer {
     async fn flush(&mut self, out: &mut BytesMut) -> bool {
         let written = tokio::select! {
             biased;
@@ -189,5 +194,34 @@ impl Sink for Writer {
         figures.net_output_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         out.clear();
         written
+    }
+}
+
+/// Both sides, while requests are served.
+struct Wire<'a> {
+    writer: &'a mut Writer,
+    reader: &'a mut Reader,
+    /// Whether something was read meanwhile.
+    more: bool,
+}
+
+impl Sink for Wire<'_> {
+    async fn flush(&mut self, out: &mut BytesMut) -> bool {
+        self.writer.flush(out).await
+    }
+
+    async fn gone(&mut self) {
+        // Beyond this it is not read, and so not known, until the wait is over.
+        while self.reader.buffered() < INPUT_WHILE_WAITING {
+            match self.writer.stream.read_buf(self.reader.buffer()).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => {
+                    self.more = true;
+                    let figures = &self.writer.node.metrics().hot;
+                    figures.net_input_bytes.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            }
+        }
+        std::future::pending().await
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::block::Waited;
 use super::outbox::Queue;
 use crate::commands::server::SlowLog;
 use crate::commands::{self, Answer, Args, Command, Flags, Lane, Resolved, gate};
@@ -21,7 +22,7 @@ use crate::machine::entry::{Call, Guard, Proposed};
 use crate::metrics::Outcome;
 use crate::node::{Barrier, Contributor, Node};
 use crate::resp::{Reply, encode};
-use crate::session::{Request, Session, Transaction};
+use crate::session::{Blocked, Request, Session, Transaction, Unblock};
 use crate::store::View;
 use crate::types::keyspace;
 
@@ -30,16 +31,16 @@ pub const OUTPUT_BYTES: usize = 1 << 20;
 
 /// Serves one connection's requests.
 pub struct Dispatcher {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     pub session: Session,
-    outbox: Arc<Queue>,
+    pub(super) outbox: Arc<Queue>,
     /// This connection, to those who gather writes, and reads.
     writes: Contributor,
-    reads: Contributor,
+    reads: Arc<Contributor>,
     run: Run,
     /// What this piece's own writes, once answered, allow its later reads to rely on.
     fresh: Option<Barrier>,
-    began: Duration,
+    pub(super) began: Duration,
 }
 
 /// Requests that are served together.
@@ -67,6 +68,8 @@ impl Item {
 pub trait Sink {
     /// Writes all of `out` and empties it. `false` when the connection is gone.
     async fn flush(&mut self, out: &mut BytesMut) -> bool;
+    /// Ends when the client has hung up; what it sends meanwhile is kept for later.
+    async fn gone(&mut self);
 }
 
 impl Dispatcher {
@@ -77,7 +80,7 @@ impl Dispatcher {
             session,
             outbox,
             writes: Contributor::default(),
-            reads: Contributor::default(),
+            reads: Arc::default(),
             run: Run::Nothing,
             fresh: None,
             began: Duration::ZERO,
@@ -122,6 +125,15 @@ impl Dispatcher {
                 return true;
             }
         };
+        // Any pause is one for writes.
+        if self.node.is_paused(true) {
+            let writes = gate::may_write(resolved.command, &self.session);
+            if self.node.is_paused(writes)
+                && !(self.finish_run(out, sink).await && self.wait_for_pause(writes, out, sink).await)
+            {
+                return false;
+            }
+        }
         let item = Item { resolved, argv, db: self.session.db() };
         if gate::queues(resolved.command, &self.session) {
             if !self.finish_run(out, sink).await {
@@ -147,7 +159,7 @@ impl Dispatcher {
                 if !self.finish_run(out, sink).await {
                     return false;
                 }
-                let reply = self.run_here(&item).await;
+                let Some(reply) = self.run_here(&item, out, sink).await else { return false };
                 self.finish(item.resolved.command, &item.argv, &reply, &[], out);
             }
         }
@@ -276,9 +288,9 @@ impl Dispatcher {
         execute(args, view).unwrap_or_else(|failure| self.failed(failure))
     }
 
-    /// A command about this connection or this node.
-    async fn run_here(&mut self, item: &Item) -> Reply {
-        match item.resolved.command.lane {
+    /// A command about this connection or this node. `None` when the connection is gone.
+    async fn run_here(&mut self, item: &Item, out: &mut BytesMut, sink: &mut impl Sink) -> Option<Reply> {
+        let reply = match item.resolved.command.lane {
             Lane::Session(execute) => {
                 let reply = execute(&mut item.args(), &mut self.session);
                 match self.session.request.take() {
@@ -289,24 +301,40 @@ impl Dispatcher {
             }
             Lane::Node(execute) => {
                 let answer = execute(&mut item.args(), &mut self.session, &*self.node);
-                self.await_answer(answer).await
+                return self.await_answer(answer, out, sink).await;
             }
             Lane::Write(_) | Lane::Read(_) => unreachable!("these have lanes of their own"),
-        }
+        };
+        Some(reply)
     }
 
-    async fn await_answer(&self, answer: Result<Answer>) -> Reply {
-        match answer {
+    async fn await_answer(
+        &mut self,
+        answer: Result<Answer>,
+        out: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) -> Option<Reply> {
+        let reply = match answer {
             Ok(Answer::Now(reply)) => reply,
             Ok(Answer::After(pause, reply)) => {
                 self.node.env().clock.sleep(pause).await;
                 reply
             }
             Ok(Answer::Replicas { wanted, timeout }) => {
-                Reply::Int(self.node.replicas(&self.reads, wanted, timeout).await)
+                let (node, reads) = (Arc::clone(&self.node), Arc::clone(&self.reads));
+                let enough = async move { node.replicas(&reads, wanted, timeout).await };
+                match self.wait(Blocked::Command, enough, out, sink).await {
+                    Waited::Done(have) => Reply::Int(have),
+                    Waited::Unblocked(Unblock::Timeout) => {
+                        Reply::Int(self.node.replicas(&self.reads, 0, Duration::ZERO).await)
+                    }
+                    Waited::Unblocked(Unblock::Error) => text::UNBLOCKED.into(),
+                    Waited::Gone => return None,
+                }
             }
             Err(failure) => self.failed(failure),
-        }
+        };
+        Some(reply)
     }
 
     /// WATCH: remembers the keys' revisions, as they are behind a barrier.

@@ -1,8 +1,9 @@
 //! The outside of a node: where clients connect, and where it is asked how it does.
 //!
-//! Reading order: [`connection`] (bytes in, bytes out), [`dispatch`] (what becomes of a request), `outbox`
-//! (what a client is sent unasked), [`http`] (metrics and health).
+//! Reading order: [`connection`] (bytes in, bytes out), [`dispatch`] (what becomes of a request), `block` (when it
+//! has to wait), `outbox` (what a client is sent unasked), [`http`] (metrics and health).
 
+mod block;
 mod connection;
 mod dispatch;
 mod health;

@@ -96,6 +96,10 @@ impl Outbox for Queue {
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.changed.notify_one();
     }
 

@@ -25,7 +25,7 @@ use crate::resp::{Protocol, Reply, number};
 use crate::types::DATABASES;
 
 pub use outbox::Outbox;
-pub use registry::{Client, Face, Filter, Kind, Registry};
+pub use registry::{Blocked, Client, Face, Filter, Kind, Registry, Unblock};
 pub use transaction::{Queue, Queued, Transaction, Watch};
 
 /// One connection's state. Dropping it ends its subscriptions and takes it off the registry.
@@ -417,6 +417,7 @@ mod tests {
             true
         }
         fn close(&self) {}
+        fn wake(&self) {}
         fn queued(&self) -> (usize, usize) {
             (0, 0)
         }

@@ -17,6 +17,8 @@ pub trait Outbox: Send + Sync {
     fn push(&self, frame: Bytes) -> bool;
     /// Ends the connection, without waiting for what is queued.
     fn close(&self);
+    /// Rings, so that a connection that waits looks at what has changed about it.
+    fn wake(&self);
     /// What is queued: frames and bytes.
     fn queued(&self) -> (usize, usize);
 }

@@ -52,8 +52,10 @@ pub struct Face {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH. Kept and shown: reads do not touch keys here.
     pub no_touch: bool,
-    /// Waits in a blocking command.
-    pub blocked: bool,
+    /// Waits in a command, and whether CLIENT UNBLOCK can end that.
+    pub(super) blocked: Option<Blocked>,
+    /// CLIENT UNBLOCK, not yet noticed by the connection.
+    pub(super) unblocked: Option<Unblock>,
     /// Is about to be closed.
     pub closing: bool,
     /// When the last command began.
@@ -86,6 +88,23 @@ pub enum Kind {
     Pubsub,
 }
 
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// The end of CLIENT PAUSE.
+    Pause,
+    /// What its command asked for, such as replicas.
+    Command,
+}
+
+/// What CLIENT UNBLOCK gives a waiting connection as its command's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    /// As if the time it was ready to wait had passed.
+    Timeout,
+    Error,
+}
+
 impl Registry {
     /// A new connection from `address` to `local` (both `ip:port`), at `now`.
     pub fn connect(
@@ -107,7 +126,8 @@ impl Registry {
             queued: None,
             no_evict: false,
             no_touch: false,
-            blocked: false,
+            blocked: None,
+            unblocked: None,
             closing: false,
             active: now,
             command: "",
@@ -133,6 +153,12 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many wait in a command.
+    #[must_use]
+    pub fn blocked(&self) -> usize {
+        self.lock().values().filter(|client| client.lock().blocked.is_some()).count()
     }
 
     /// Those that match, by id.
@@ -187,6 +213,37 @@ impl Client {
     pub fn kill(&self) {
         self.update(|face| face.closing = true);
         self.outbox.close();
+    }
+
+    /// It begins to wait.
+    pub fn block(&self, blocked: Blocked) {
+        self.update(|face| face.blocked = Some(blocked));
+    }
+
+    /// It waits no more.
+    pub fn resume(&self) {
+        self.update(|face| {
+            face.blocked = None;
+            face.unblocked = None;
+        });
+    }
+
+    /// Whether CLIENT UNBLOCK ended its wait, and how.
+    #[must_use]
+    pub fn unblocked(&self) -> Option<Unblock> {
+        self.lock().unblocked
+    }
+
+    /// CLIENT UNBLOCK. Says whether it was waiting in a command.
+    pub fn unblock(&self, how: Unblock) -> bool {
+        let mut face = self.lock();
+        let waits = face.blocked == Some(Blocked::Command) && face.unblocked.is_none();
+        if waits {
+            face.unblocked = Some(how);
+        }
+        drop(face);
+        self.outbox.wake();
+        waits
     }
 
     /// A copy of what others may know.
@@ -272,7 +329,7 @@ impl Face {
         let flags: String = [
             (self.channels + self.patterns > 0, 'P'),
             (self.queued.is_some(), 'x'),
-            (self.blocked, 'b'),
+            (self.blocked.is_some(), 'b'),
             (self.closing, 'A'),
             (self.no_evict, 'e'),
             (self.no_touch, 'T'),

@@ -71,6 +71,12 @@ impl Queue {
         self.bytes
     }
 
+    /// What waits.
+    #[must_use]
+    pub fn commands(&self) -> &[Queued] {
+        &self.commands
+    }
+
     /// How many commands wait.
     #[must_use]
     pub const fn len(&self) -> usize {

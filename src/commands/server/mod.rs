@@ -139,12 +139,9 @@ impl Node for Wait {
     };
 
     fn parse(args: &mut Args) -> Result<Self> {
-        const NOT_AN_INTEGER: ClientError =
-            ClientError::fixed("ERR timeout is not an integer or out of range");
-        const NEGATIVE: ClientError = ClientError::fixed("ERR timeout is negative");
         let wanted = args.int()?;
-        let timeout = number::parse_int(&args.bytes()?).ok_or(NOT_AN_INTEGER)?;
-        let timeout = Duration::from_millis(u64::try_from(timeout).map_err(|_| NEGATIVE)?);
+        let timeout = number::parse_int(&args.bytes()?).ok_or(text::TIMEOUT_NOT_AN_INTEGER)?;
+        let timeout = Duration::from_millis(u64::try_from(timeout).map_err(|_| text::TIMEOUT_NEGATIVE)?);
         Ok(Self { wanted, timeout })
     }
 

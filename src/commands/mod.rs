@@ -38,7 +38,9 @@ mod tests;
 pub use args::Args;
 pub use host::Host;
 pub use spec::{Access, Flags, Group, Keys, Spec};
-pub use table::{Command, Lane, Resolved, all, find, resolve};
+pub use table::{Command, Lane, Patience, Resolved, all, find, resolve};
+
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::resp::Reply;
@@ -55,6 +57,16 @@ pub trait Write: Sized {
     fn parse(args: &mut Args) -> Result<Self>;
     /// Runs the command.
     fn execute(self, tx: &mut Txn) -> Result<Reply>;
+}
+
+/// A write that waits, if it must, until it finds something. Each attempt is a write of its own; when it finds
+/// nothing it replies [`Blocking::EMPTY`], which no attempt that found something does. In a transaction or a script
+/// that is the answer; else the client's node waits until a key of the command holds something, and attempts again.
+pub trait Blocking: Write {
+    /// The reply to an attempt that found nothing, and to a client that waited in vain.
+    const EMPTY: Reply;
+    /// How long the client waits at most; `None`: without end.
+    fn timeout(&self) -> Option<Duration>;
 }
 
 /// A command that only looks at the state.
@@ -89,10 +101,10 @@ pub enum Answer {
     /// The reply.
     Now(Reply),
     /// The reply, after a pause (DEBUG SLEEP).
-    After(std::time::Duration, Reply),
+    After(Duration, Reply),
     /// The number of nodes that have this connection's last write (WAIT); it is at least a quorum, and
     /// is waited for up to the timeout (zero: without end).
-    Replicas { wanted: i64, timeout: std::time::Duration },
+    Replicas { wanted: i64, timeout: Duration },
 }
 
 impl From<Reply> for Answer {

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::args::{self, Args};
-use super::{Answer, Flags, Group, Host, Node, Read, Session, Spec, Write};
+use super::{Answer, Blocking, Flags, Group, Host, Node, Read, Session, Spec, Write};
 use super::{client, connection, keys, pause, pubsub, server, string, transaction};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
@@ -95,10 +96,20 @@ pub struct Command {
     /// Fails as the command itself would on arguments it cannot parse. Lets a node refuse a malformed
     /// write without a consensus round.
     pub check: fn(&mut Args) -> Result<()>,
+    /// Of a [`Blocking`] command: how it waits.
+    pub waits: Option<fn(&mut Args) -> Result<Patience>>,
     /// The place in [`all`]; a stable index for per-command figures.
     pub index: usize,
     arity: i32,
     has_subcommands: bool,
+}
+
+/// How a client waits for a command that found nothing.
+pub struct Patience {
+    /// At most; `None`: without end.
+    pub timeout: Option<Duration>,
+    /// What an attempt replies that found nothing.
+    pub empty: Reply,
 }
 
 /// Where a command runs, and the function to call there.
@@ -118,9 +129,19 @@ impl Command {
             spec: &C::SPEC,
             lane: Lane::Write(|args, tx| C::parse(args)?.execute(tx)),
             check: |args| C::parse(args).map(drop),
+            waits: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
+        }
+    }
+
+    /// A row for a [`Blocking`] command.
+    #[must_use]
+    pub const fn blocking<C: Blocking>() -> Self {
+        Self {
+            waits: Some(|args| Ok(Patience { timeout: C::parse(args)?.timeout(), empty: C::EMPTY })),
+            ..Self::write::<C>()
         }
     }
 
@@ -131,6 +152,7 @@ impl Command {
             spec: &C::SPEC,
             lane: Lane::Read(|args, view| C::parse(args)?.execute(view)),
             check: |args| C::parse(args).map(drop),
+            waits: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
@@ -144,6 +166,7 @@ impl Command {
             spec: &C::SPEC,
             lane: Lane::Session(|args, connection| C::parse(args)?.execute(connection)),
             check: |args| C::parse(args).map(drop),
+            waits: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
@@ -157,6 +180,7 @@ impl Command {
             spec: &C::SPEC,
             lane: Lane::Node(|args, connection, host| C::parse(args)?.execute(connection, host)),
             check: |args| C::parse(args).map(drop),
+            waits: None,
             index: 0,
             arity: 0,
             has_subcommands: false,

@@ -9,11 +9,15 @@ use tokio::sync::watch;
 use super::applied::AppliedWatch;
 use super::clock::ClusterClock;
 use super::propose::Proposals;
+use super::waiting::Waiting;
 use crate::machine::{Applied, Machine, Position};
 use crate::metrics::Metrics;
 use crate::pubsub::Hub;
 use crate::raft::Listener;
 use crate::store::Event;
+
+/// What happens to a key that then holds something which a blocking command may have waited for.
+const BRINGING: [&str; 6] = ["lpush", "rpush", "linsert", "rename_to", "copy_to", "move_to"];
 
 /// Hears what the machine did.
 pub struct Applying {
@@ -21,6 +25,7 @@ pub struct Applying {
     pub applied: Arc<AppliedWatch>,
     pub clock: Arc<ClusterClock>,
     pub hub: Arc<Hub>,
+    pub waiting: Arc<Waiting>,
     pub metrics: Arc<Metrics>,
     /// When the next key expires, in cluster ms.
     pub deadline: watch::Sender<Option<u64>>,
@@ -43,6 +48,7 @@ impl Applying {
                 Event::Key { kind: "expired", .. } => {
                     self.metrics.hot.expired_keys.fetch_add(1, Ordering::Relaxed);
                 }
+                Event::Key { kind, db, key, .. } if BRINGING.contains(kind) => self.waiting.ring(*db, key),
                 Event::Key { .. } => {}
             }
         }
@@ -74,6 +80,7 @@ impl Listener for Applying {
             (view.head().clock_ms, crate::types::expiry::next_deadline(&view).unwrap_or(None))
         };
         self.clock.applied(clock_ms, false);
+        self.waiting.ring_all();
         self.deadline.send_replace(next_deadline);
         if let Some(position) = machine.position() {
             self.applied.advance(position.index, clock_ms);

@@ -19,6 +19,7 @@ mod propose;
 mod read;
 mod service;
 mod timekeeping;
+mod waiting;
 
 use std::io;
 use std::path::Path;
@@ -55,6 +56,7 @@ use lead::Lead;
 use pause::Pause;
 use propose::Proposals;
 use read::Reads;
+use waiting::Waiting;
 
 /// How long a planned hand-over may take before the node stops without one.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -97,6 +99,7 @@ pub struct Node {
     lead: Arc<Lead>,
     proposals: Arc<Proposals>,
     reads: Arc<Reads>,
+    waiting: Arc<Waiting>,
     disk_low: Arc<AtomicBool>,
     figures: Figures,
     pause: Pause,
@@ -189,6 +192,7 @@ impl Node {
             Reads::new(peers.clone(), Arc::clone(&clock), Arc::clone(&applied), config.gather, timeout);
         let reads = Arc::new(reads);
         let hub = Arc::new(Hub::default());
+        let waiting = Arc::<Waiting>::default();
         let deadline = crate::types::expiry::next_deadline(&store.view(0))?;
         let (deadline_sender, deadline) = watch::channel(deadline);
         let followed_term = Arc::new(AtomicU64::new(0));
@@ -197,6 +201,7 @@ impl Node {
             applied: Arc::clone(&applied),
             clock: Arc::clone(&clock),
             hub: Arc::clone(&hub),
+            waiting: Arc::clone(&waiting),
             metrics: Arc::clone(&metrics),
             deadline: deadline_sender,
             followed_term: Arc::clone(&followed_term),
@@ -292,6 +297,7 @@ impl Node {
             lead,
             proposals,
             reads,
+            waiting,
             disk_low,
             figures,
             stopping: AtomicBool::new(false),
@@ -323,6 +329,12 @@ impl Node {
     #[must_use]
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// The clients of this node that wait for a key to hold something.
+    #[must_use]
+    pub const fn waiting(&self) -> &Arc<Waiting> {
+        &self.waiting
     }
 
     /// The clients of this node.

@@ -3,9 +3,14 @@
 //! Meanwhile it is a connection like any other. What is sent to it unasked reaches it, CLIENT KILL ends it and
 //! CLIENT UNBLOCK its wait, and when the client hangs up nobody waits for it any longer.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
-use super::dispatch::{Dispatcher, Sink};
+use super::dispatch::{Dispatcher, Item, Sink};
+use crate::commands::Patience;
+use crate::error::text;
+use crate::resp::Reply;
 use crate::session::{Blocked, Unblock};
 
 /// How a wait ended.
@@ -51,6 +56,66 @@ impl Dispatcher {
         waited
     }
 
+    /// A command that waits until it finds something: see [`crate::commands::Blocking`]. `None` when the client is gone.
+    pub(super) async fn wait_for(
+        &mut self,
+        item: &Item,
+        patience: Patience,
+        out: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) -> Option<Reply> {
+        let places = item.resolved.command.spec.keys.places(item.argv.len());
+        let keys = places.map(|place| item.argv[place].clone()).collect();
+        let place = self.node.waiting().join(item.db, keys);
+        let clock = Arc::clone(&self.node.env().clock);
+        let deadline = patience.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));
+        loop {
+            // How long it waited is not how long it took.
+            self.began = clock.monotonic();
+            let reply = self.attempt(item).await;
+            if reply != patience.empty {
+                if !reply.is_error() {
+                    place.served();
+                }
+                return Some(reply);
+            }
+            let rung = async {
+                let time_up = async {
+                    match deadline {
+                        Some(deadline) => clock.sleep(deadline.saturating_sub(clock.monotonic())).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = place.rung() => true,
+                    () = time_up => false,
+                }
+            };
+            match self.wait(Blocked::Command, rung, out, sink).await {
+                Waited::Done(true) => {}
+                Waited::Done(false) | Waited::Unblocked(Unblock::Timeout) => return Some(patience.empty),
+                Waited::Unblocked(Unblock::Error) => return Some(text::UNBLOCKED.into()),
+                Waited::Gone => return None,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, item: &Item) -> Reply {
+        let submitted = self.node.submit(&self.writes, |group| group.push_plain(item.db, &item.argv));
+        let answers = match submitted {
+            Ok(receiver) => receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME)),
+            Err(error) => Err(error),
+        };
+        match answers {
+            Ok(answers) => {
+                self.fresh = Some(self.node.own_writes_barrier());
+                answers.replies().first().cloned().unwrap_or(Reply::Nil)
+            }
+            Err(error) => error.into(),
+        }
+    }
+
     /// Waits while CLIENT PAUSE says so. `false` when the connection is gone.
     pub(super) async fn wait_for_pause(
         &mut self,
@@ -58,7 +123,7 @@ impl Dispatcher {
         out: &mut BytesMut,
         sink: &mut impl Sink,
     ) -> bool {
-        let node = std::sync::Arc::clone(&self.node);
+        let node = Arc::clone(&self.node);
         let over = async move { node.pause_over(writes).await };
         let waited = self.wait(Blocked::Pause, over, out, sink).await;
         // The command begins only now.

@@ -35,11 +35,11 @@ pub struct Dispatcher {
     pub session: Session,
     pub(super) outbox: Arc<Queue>,
     /// This connection, to those who gather writes, and reads.
-    writes: Contributor,
+    pub(super) writes: Contributor,
     reads: Arc<Contributor>,
     run: Run,
     /// What this piece's own writes, once answered, allow its later reads to rely on.
-    fresh: Option<Barrier>,
+    pub(super) fresh: Option<Barrier>,
     pub(super) began: Duration,
 }
 
@@ -52,10 +52,10 @@ enum Run {
     Reads(Vec<Item>),
 }
 
-struct Item {
-    resolved: Resolved,
-    argv: Vec<Bytes>,
-    db: u8,
+pub(super) struct Item {
+    pub(super) resolved: Resolved,
+    pub(super) argv: Vec<Bytes>,
+    pub(super) db: u8,
 }
 
 impl Item {
@@ -141,6 +141,19 @@ impl Dispatcher {
             }
             let reply = self.session.queue(item.argv);
             self.reply(&reply, &[], out);
+            return true;
+        }
+        if let Some(waits) = resolved.command.waits {
+            if !self.finish_run(out, sink).await {
+                return false;
+            }
+            let patience = waits(&mut item.args());
+            let reply = match patience {
+                Ok(patience) => self.wait_for(&item, patience, out, sink).await,
+                Err(failure) => Some(self.failed(failure)),
+            };
+            let Some(reply) = reply else { return false };
+            self.finish(item.resolved.command, &item.argv, &reply, &[], out);
             return true;
         }
         match (resolved.command.lane, &mut self.run) {

@@ -2,13 +2,27 @@
 //!
 //! They fail as Lua's own do: with a string that begins with the place of the call, and "bad argument #2 to
 //! 'rep' (number expected, got nil)" for an argument that does not fit.
+//!
+//! A value that Rust holds needs one of the 8000 references that an interpreter has, and the program ends when
+//! there are no more. So a function of ours is never called with all the arguments that Lua allows, nothing
+//! written in Rust calls a script's function while it holds arguments of its own, and what a closure keeps for
+//! as long as a script likes is kept by Lua.
 
-use mlua::{Error, Function, IntoLuaMulti, Lua, MultiValue, Result, Table, Value};
+use std::ffi::c_int;
+
+use mlua::{Error, Function, IntoLuaMulti, Lua, MultiValue, Result, Table, Value, ffi};
 
 use super::budget;
 
 /// What an error costs: the interpreter keeps its text until garbage is collected.
 const ERROR_STEPS: usize = 1000;
+
+/// How many arguments a function is called with. Lua's own limit, for what `unpack` gives, is 8000.
+const ARGUMENTS_MAX: c_int = 7500;
+
+/// How many calls there are from the script to a function of ours: the function, and before it what counts its
+/// arguments.
+const CALLS: usize = 2;
 
 /// The arguments of a call.
 pub struct Arguments<'a> {
@@ -27,18 +41,51 @@ pub fn function<R: IntoLuaMulti>(
     name: &'static str,
     body: impl Fn(&Lua, &Arguments) -> Result<R> + 'static,
 ) -> Result<Function> {
+    bounded(lua, inner(lua, name, CALLS, body)?)
+}
+
+/// A function for a chunk of ours, which gives it few arguments, and which the script has called `calls` calls
+/// ago.
+///
+/// # Errors
+/// Out of memory.
+pub fn inner<R: IntoLuaMulti>(
+    lua: &Lua,
+    name: &'static str,
+    calls: usize,
+    body: impl Fn(&Lua, &Arguments) -> Result<R> + 'static,
+) -> Result<Function> {
     lua.create_function(move |lua, values: MultiValue| {
-        body(lua, &Arguments { lua, name, values }).map_err(|error| located(lua, error))
+        body(lua, &Arguments { lua, name, values }).map_err(|error| located(lua, calls, error))
     })
 }
 
+/// A function of C that calls another with its arguments, if they are not too many.
+#[expect(unsafe_code, reason = "only C sees how many arguments there are before they are all referred to")]
+fn bounded(lua: &Lua, function: Function) -> Result<Function> {
+    unsafe extern "C-unwind" fn call(state: *mut ffi::lua_State) -> c_int {
+        unsafe {
+            let count = ffi::lua_gettop(state);
+            if count > ARGUMENTS_MAX {
+                return ffi::luaL_error(state, c"too many arguments".as_ptr());
+            }
+            ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
+            ffi::lua_insert(state, 1);
+            ffi::lua_call(state, count, ffi::LUA_MULTRET);
+            ffi::lua_gettop(state)
+        }
+    }
+    // SAFETY: the closure takes the one value on the stack, and leaves one.
+    unsafe { lua.exec_raw(function, |state| ffi::lua_pushcclosure(state, call, 1)) }
+}
+
 /// `error` with the place in front at which the script called the running function.
-fn located(lua: &Lua, error: Error) -> Error {
+fn located(lua: &Lua, calls: usize, error: Error) -> Error {
     let Error::RuntimeError(text) = error else { return error };
     if let Err(aborted) = budget::charge(lua, ERROR_STEPS) {
         return aborted;
     }
-    Error::RuntimeError(format!("{}{text}", place(lua, 1)))
+    Error::RuntimeError(format!("{}{text}", place(lua, calls)))
 }
 
 /// `user_script:1: `, for the function `level` calls above the running one; nothing for one that is not
@@ -158,10 +205,20 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// "bad argument", because of `why`.
+    /// "bad argument", because of `why`, by the name that the script has for the function.
     #[must_use]
     pub fn bad(&self, index: usize, why: &str) -> Error {
-        Error::runtime(format!("bad argument #{} to '{}' ({why})", index + 1, self.name))
+        let called = self.lua.inspect_stack(CALLS - 1, |called| {
+            let names = called.names();
+            (names.name.map(|name| name.into_owned()), names.name_what == Some("method"))
+        });
+        let (name, is_method) = called.unwrap_or_default();
+        let name = name.as_deref().unwrap_or(self.name);
+        Error::runtime(match (is_method, index) {
+            (true, 0) => format!("calling '{name}' on bad self ({why})"),
+            (true, index) => format!("bad argument #{index} to '{name}' ({why})"),
+            (false, index) => format!("bad argument #{} to '{name}' ({why})", index + 1),
+        })
     }
 
     /// "bad argument", because a value of another type was `expected`.
@@ -180,5 +237,46 @@ pub fn type_name(value: &Value) -> &'static str {
         Value::LightUserData(_) | Value::UserData(_) => "userdata",
         Value::Error(_) => "string",
         value => value.type_name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a chunk gives that can call `count`, which wants a number and answers how many arguments it has.
+    #[track_caller]
+    fn check(source: &str, expect: &str) {
+        let lua = Lua::new();
+        lua.set_app_data(budget::Budget::new());
+        budget::open(&lua, crate::script::tests::LIMITS).expect("there is memory");
+        let count = function(&lua, "count", |_, args| args.number(0).map(|_| args.len()));
+        lua.globals().set("count", count.expect("there is memory")).expect("globals take values");
+        let result = lua.load(source).set_name("@user_script").eval::<Value>();
+        assert_eq!(crate::script::tests::text(result), expect, "{source}");
+    }
+
+    #[test]
+    fn errors_say_where_and_by_which_name() {
+        check("return count(1, nil, nil)", "3");
+        check(
+            "local f = count\nreturn f()",
+            "user_script:2: bad argument #1 to 'f' (number expected, got no value)",
+        );
+        check("return count(nil)", "user_script:1: bad argument #1 to 'count' (number expected, got nil)");
+        let method = "local t = {count = count} return t:count()";
+        check(method, "user_script:1: calling 'count' on bad self (number expected, got table)");
+    }
+
+    #[test]
+    fn too_many_arguments_are_an_error() {
+        let many = "local function call(n, ...)
+            if n == 0 then return count(1, ...) end
+            return call(n - 1, 'x', ...)
+        end
+        return call({}, 'y')";
+        check(&many.replace("{}", "7498"), "7500");
+        check(&many.replace("{}", "7499"), "user_script:2: too many arguments");
+        check(&many.replace("{}", "9000"), "user_script:2: too many arguments");
     }
 }

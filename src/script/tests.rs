@@ -5,7 +5,7 @@ use mlua::{Error, Value};
 use super::budget::{Abort, Limits};
 use super::interpreter::Interpreter;
 
-const LIMITS: Limits = Limits { steps: 1_000_000, bytes: 16 << 20, collect_from: 4 << 20 };
+pub(crate) const LIMITS: Limits = Limits { steps: 1_000_000, bytes: 16 << 20, collect_from: 4 << 20 };
 
 /// What `return {source}` gives, as `tostring` has it, or the text of the error it ends with.
 pub(crate) fn evaluate(source: &str) -> String {
@@ -20,7 +20,7 @@ pub(crate) fn check(source: &str, expect: &str) {
     assert_eq!(evaluate(source), expect, "{source}");
 }
 
-fn text(result: mlua::Result<Value>) -> String {
+pub(crate) fn text(result: mlua::Result<Value>) -> String {
     match result {
         Ok(value) => value.to_string().expect("it is a string"),
         Err(mut error) => {

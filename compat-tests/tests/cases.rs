@@ -33,8 +33,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("server", "config debug info lolwut role slowlog time wait"),
 ];
 
-/// What is about the protocol and not about a command.
-const OTHERS: &[&str] = &["connection/protocol.txt", "connection/unknown.txt"];
+/// What is about no one command.
+const OTHERS: &[&str] = &["connection/protocol.txt", "connection/unknown.txt", "pubsub/keyspace.txt"];
 
 #[test]
 fn oracle() -> Result<()> {

@@ -100,6 +100,9 @@ mod tests {
         fn config_get(&self, patterns: &[Bytes]) -> Vec<(String, String)> {
             patterns.iter().map(|name| (String::from_utf8_lossy(name).into_owned(), "1".to_owned())).collect()
         }
+        fn config_replicated(&self, _: &[(Bytes, Bytes)]) -> Result<Vec<Bytes>, ClientError> {
+            Ok(Vec::new())
+        }
         fn config_set(&self, _: &[(Bytes, Bytes)]) -> Result<(), ClientError> {
             Err(text::SYNTAX)
         }
@@ -200,6 +203,7 @@ mod tests {
             Lane::Node(run) => run(&mut args, session, host).map(|answer| match answer {
                 Answer::Now(reply) | Answer::After(_, reply) => reply,
                 Answer::Replicas { wanted, .. } => Reply::Int(wanted),
+                Answer::Logged { .. } => Reply::text("the log is not here"),
             }),
             Lane::Write(_) | Lane::Read(_) => Ok(Reply::text("the state is not here")),
         };

@@ -31,7 +31,12 @@ pub trait Host: Send + Sync {
     /// The options whose names match one of the glob patterns (in any case), and their values, each
     /// once.
     fn config_get(&self, patterns: &[Bytes]) -> Vec<(String, String)>;
-    /// Sets all of these options, or none.
+    /// The names of those of these options that are the cluster's, not the node's own.
+    ///
+    /// # Errors
+    /// What [`Host::config_set`] would say of any of them.
+    fn config_replicated(&self, options: &[(Bytes, Bytes)]) -> Result<Vec<Bytes>, ClientError>;
+    /// Sets all of these options, or none. They must be the node's own.
     ///
     /// # Errors
     /// With Redis' texts: `ERR Unknown option or number of arguments for CONFIG SET - '...'`, or

@@ -42,6 +42,8 @@ pub use table::{Command, Lane, Patience, Resolved, all, find, resolve};
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::error::Result;
 use crate::resp::Reply;
 use crate::session::Session as Connection;
@@ -96,6 +98,13 @@ pub trait Node: Sized {
     fn execute(self, connection: &mut Connection, host: &dyn Host) -> Result<Answer>;
 }
 
+/// The part of a [`Node`] command that concerns the whole cluster: it ends with [`Answer::Logged`], and this is
+/// what the entry then does, on every node.
+pub trait Logged: Node {
+    /// Does the cluster's part. As deterministic as [`Write::execute`].
+    fn apply(self, tx: &mut Txn) -> Result<Reply>;
+}
+
 /// What a [`Node`] command answers with.
 pub enum Answer {
     /// The reply.
@@ -105,6 +114,9 @@ pub enum Answer {
     /// The number of nodes that have this connection's last write (WAIT); it is at least a quorum, and
     /// is waited for up to the timeout (zero: without end).
     Replicas { wanted: i64, timeout: Duration },
+    /// What [`Logged::apply`] says of `argv`, once it is applied. If that is no error, the node's own options
+    /// in `then` are set, too.
+    Logged { argv: Vec<Bytes>, then: Vec<(Bytes, Bytes)> },
 }
 
 impl From<Reply> for Answer {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::args::{self, Args};
-use super::{Answer, Blocking, Flags, Group, Host, Node, Read, Session, Spec, Write};
+use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
 use super::{client, connection, keys, pause, pubsub, server, string, transaction};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
@@ -98,6 +98,8 @@ pub struct Command {
     pub check: fn(&mut Args) -> Result<()>,
     /// Of a [`Blocking`] command: how it waits.
     pub waits: Option<fn(&mut Args) -> Result<Patience>>,
+    /// What a command of the node's lane does in the log; see [`Logged`].
+    pub logged: Option<fn(&mut Args, &mut Txn) -> Result<Reply>>,
     /// The place in [`all`]; a stable index for per-command figures.
     pub index: usize,
     arity: i32,
@@ -130,6 +132,7 @@ impl Command {
             lane: Lane::Write(|args, tx| C::parse(args)?.execute(tx)),
             check: |args| C::parse(args).map(drop),
             waits: None,
+            logged: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
@@ -153,6 +156,7 @@ impl Command {
             lane: Lane::Read(|args, view| C::parse(args)?.execute(view)),
             check: |args| C::parse(args).map(drop),
             waits: None,
+            logged: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
@@ -167,6 +171,7 @@ impl Command {
             lane: Lane::Session(|args, connection| C::parse(args)?.execute(connection)),
             check: |args| C::parse(args).map(drop),
             waits: None,
+            logged: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
@@ -181,10 +186,17 @@ impl Command {
             lane: Lane::Node(|args, connection, host| C::parse(args)?.execute(connection, host)),
             check: |args| C::parse(args).map(drop),
             waits: None,
+            logged: None,
             index: 0,
             arity: 0,
             has_subcommands: false,
         }
+    }
+
+    /// A row for a [`Logged`] command.
+    #[must_use]
+    pub const fn logged<C: Logged>() -> Self {
+        Self { logged: Some(|args, tx| C::parse(args)?.apply(tx)), ..Self::node::<C>() }
     }
 
     /// How many words it takes: see [`Spec::arity`].

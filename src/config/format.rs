@@ -4,6 +4,8 @@
 //! it is given, and then read by functions that cannot fail on a canonical text. The complaints are
 //! Redis' own, since CONFIG SET repeats them to clients.
 
+use super::events::Events;
+
 /// The texts an option accepts.
 #[derive(Clone, Copy, Debug)]
 pub enum Format {
@@ -55,7 +57,7 @@ impl Format {
             }
             Self::Int { min, max } => int(text, min, max),
             Self::Bytes { min, max } => bytes(text, min, max),
-            Self::Events => events(text),
+            Self::Events => Ok(Events::parse(text.as_bytes())?.to_string()),
             Self::SavePoints => save_points(text),
             Self::OutputLimits => Ok(OutputLimits::parse(OutputLimits::default(), text)?.to_string()),
             Self::Percentiles => percentiles(text),
@@ -146,23 +148,6 @@ fn parse_bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-/// The classes of keyspace events; those of `A` first, in the order in which Redis writes them.
-const EVENT_CLASSES: &str = "g$lshzxetdnKEm";
-/// What `A` stands for.
-const EVENT_ALL: &str = "g$lshzxetd";
-
-fn events(text: &str) -> Result<String, String> {
-    if text.chars().any(|c| c != 'A' && !EVENT_CLASSES.contains(c)) {
-        return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned());
-    }
-    let has = |class: char| text.contains(class) || (text.contains('A') && EVENT_ALL.contains(class));
-    if EVENT_ALL.chars().all(has) {
-        // Redis forgets `n` (new keys) beside `A` when it prints the classes.
-        return Ok("A".chars().chain("KEm".chars().filter(|class| has(*class))).collect());
-    }
-    Ok(EVENT_CLASSES.chars().filter(|class| has(*class)).collect())
 }
 
 fn save_points(text: &str) -> Result<String, String> {

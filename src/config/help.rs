@@ -49,11 +49,16 @@ fn section(text: &mut String, title: &str, options: &[Opt]) {
 #[must_use]
 pub fn readme_table() -> String {
     let mut text = String::from("| option | default | CONFIG SET | |\n| --- | --- | --- | --- |\n");
-    let rows = options::all().filter(|option| option.scope.at_start());
+    let rows = options::all().filter(|option| option.scope.at_start() || option.scope == Scope::Cluster);
     for Opt { name, default, scope, help, .. } in rows.chain([&options::FILE]) {
         let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-        let live = if *scope == Scope::Live { "yes" } else { "" };
-        let _ = writeln!(text, "| `--{name}` | {default} | {live} | {help} |");
+        let live = match scope {
+            Scope::Live => "yes",
+            Scope::Cluster => "only, for all nodes",
+            Scope::Start | Scope::Remembered | Scope::Fact => "",
+        };
+        let dashes = if scope.at_start() { "--" } else { "" };
+        let _ = writeln!(text, "| `{dashes}{name}` | {default} | {live} | {help} |");
     }
     text
 }

@@ -11,12 +11,14 @@
 
 pub mod options;
 
+mod events;
 mod format;
 mod help;
 mod parse;
 mod settings;
 mod texts;
 
+pub use events::Events;
 pub use format::{OutputLimit, OutputLimits};
 pub use help::{readme_remembered, readme_table};
 pub use parse::{ConfigError, Dev, Invocation, parse};

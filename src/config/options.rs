@@ -29,6 +29,9 @@ pub enum Scope {
     Start,
     /// Whoever starts the node, and CONFIG SET.
     Live,
+    /// CONFIG SET, for the whole cluster: its value is in the replicated state. What a node was started with could
+    /// only contradict it.
+    Cluster,
     /// CONFIG SET: accepted and remembered for the tools that set it, without effect.
     Remembered,
     /// Nobody: what Quorate is, in the words of a parameter that tools read.
@@ -45,7 +48,7 @@ impl Scope {
     /// Whether CONFIG SET may change it.
     #[must_use]
     pub const fn at_run_time(self) -> bool {
-        matches!(self, Self::Live | Self::Remembered)
+        matches!(self, Self::Live | Self::Cluster | Self::Remembered)
     }
 }
 
@@ -61,6 +64,10 @@ const fn start(name: &'static str, format: Format, default: &'static str, help: 
 
 const fn live(name: &'static str, format: Format, default: &'static str, help: &'static str) -> Opt {
     Opt { name, format, default, scope: Scope::Live, help }
+}
+
+const fn cluster(name: &'static str, format: Format, default: &'static str, help: &'static str) -> Opt {
+    Opt { name, format, default, scope: Scope::Cluster, help }
 }
 
 const fn remembered(name: &'static str, format: Format, default: &'static str) -> Opt {
@@ -160,6 +167,12 @@ pub static TOPICS: [Topic; 6] = [
                 "Microseconds above which a command is remembered as slow; -1: none is.",
             ),
             live("slowlog-max-len", int(0, i64::MAX), "128", "Slow commands remembered."),
+            cluster(
+                "notify-keyspace-events",
+                Format::Events,
+                "",
+                "Classes of keyspace events that are published.",
+            ),
         ],
     },
     Topic {
@@ -268,7 +281,6 @@ pub static TOPICS: [Topic; 6] = [
             remembered("maxmemory-eviction-tenacity", int(0, 100), "10"),
             remembered("lfu-log-factor", int(0, I32_MAX), "10"),
             remembered("lfu-decay-time", int(0, I32_MAX), "1"),
-            remembered("notify-keyspace-events", Format::Events, ""),
             remembered("latency-monitor-threshold", int(0, i64::MAX), "0"),
             remembered("latency-tracking", Format::YesNo, "yes"),
             remembered("latency-tracking-info-percentiles", Format::Percentiles, "50 99 99.9"),

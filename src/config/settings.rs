@@ -147,6 +147,29 @@ impl Settings {
     /// # Errors
     /// Redis' texts for an unknown, immutable, doubled or malformed option.
     pub fn set<N: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(N, V)]) -> Result<(), ClientError> {
+        self.store(self.changed(pairs)?.0);
+        Ok(())
+    }
+
+    /// The names among these that are options of the whole cluster, which CONFIG SET changes in the log.
+    ///
+    /// # Errors
+    /// Those of [`Settings::set`], for all of the pairs.
+    pub fn replicated<N, V>(&self, pairs: &[(N, V)]) -> Result<Vec<N>, ClientError>
+    where
+        N: AsRef<[u8]> + Clone,
+        V: AsRef<[u8]>,
+    {
+        let (_, scopes) = self.changed(pairs)?;
+        let names = pairs.iter().zip(scopes).filter(|(_, scope)| *scope == Scope::Cluster);
+        Ok(names.map(|((name, _), _)| name.clone()).collect())
+    }
+
+    /// The texts with these options changed, and who may set each.
+    fn changed<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        pairs: &[(N, V)],
+    ) -> Result<(Texts, Vec<Scope>), ClientError> {
         // Names are all judged before values, and the first misfit is the one that is told.
         let mut targets: Vec<(&'static Opt, usize, String)> = Vec::with_capacity(pairs.len());
         let mut seen = HashSet::new();
@@ -167,6 +190,7 @@ impl Settings {
             }
             targets.push((option, place, lower));
         }
+        let scopes = targets.iter().map(|(option, ..)| option.scope).collect();
         let mut texts = self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.clone();
         for ((option, place, name), (_, value)) in targets.into_iter().zip(pairs) {
             let value =
@@ -177,8 +201,7 @@ impl Settings {
             };
             texts.put(place, canonical.map_err(|why| failed(&name, &why))?);
         }
-        self.store(texts);
-        Ok(())
+        Ok((texts, scopes))
     }
 
     /// CONFIG REWRITE: `file`, the text of [`Config::file`], with the values of now. All else in it stays as

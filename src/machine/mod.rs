@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crate::commands::{self, Args, Lane};
 use crate::error::{ClientError, Failure, StoreError};
 use crate::resp::Reply;
-use crate::store::{Event, Store, Txn};
+use crate::store::{Author, Event, Store, Touch, Txn};
 use crate::types::{expiry, keyspace};
 use entry::{Call, Commands, Entry, GroupHeader, Guard, Proposed};
 use origins::{Admission, Origins, take_u32, take_u64};
@@ -46,6 +46,14 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// What subscribers are told, in order.
     pub events: Vec<Event>,
+    /// What those are told who keep copies, in order; see [`Effects`](crate::store::Effects).
+    pub touched: Vec<Touch>,
+    /// The state's revision after it.
+    pub revision: u64,
+    /// Databases and keys of what came to be there, for those who block until it does.
+    pub brought: Vec<(u8, Bytes)>,
+    /// How many keys ended by themselves.
+    pub expired: u64,
     /// The cluster's clock after it, in ms; 0 if the entry did not touch the state.
     pub clock_ms: u64,
     /// When the next key expires, in ms of the cluster's clock.
@@ -185,6 +193,10 @@ impl Machine {
             }
             keyspace::sweep(&mut tx, SWEEP_BUDGET)?;
             applied.events = std::mem::take(&mut tx.effects.events);
+            applied.touched = tx.effects.touched.take().unwrap_or_default();
+            applied.brought = std::mem::take(&mut tx.effects.brought);
+            applied.expired = tx.effects.expired;
+            applied.revision = tx.head().revision;
             applied.clock_ms = clock;
         }
         self.stamp.position = Some(position);
@@ -210,9 +222,11 @@ impl Machine {
         while let Some(command) =
             commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
         {
+            tx.effects.author = ours.then_some(Author { sequence: group.sequence, place: replies.len() });
             replies.push(run(tx, &command)?);
             keyspace::commit(tx);
         }
+        tx.effects.author = None;
         let replies = Arc::new(replies);
         self.stamp.origins.answer(group, Arc::clone(&replies));
         Ok(ours.then_some(Outcome::Answered { sequence: group.sequence, replies }))
@@ -262,7 +276,7 @@ fn run(tx: &mut Txn, command: &Proposed) -> Result<Reply, StoreError> {
 }
 
 fn holds(tx: &Txn, guard: &Guard) -> Result<bool, StoreError> {
-    Ok(keyspace::modified(tx, guard.db, &guard.key)? == guard.revision)
+    Ok(keyspace::watched(tx, guard.db, &guard.key)? == guard.revision)
 }
 
 fn run_call(tx: &mut Txn, call: &Call) -> Result<Reply, StoreError> {
@@ -273,10 +287,19 @@ fn run_call(tx: &mut Txn, call: &Call) -> Result<Reply, StoreError> {
     let mut args = Args::new(&call.argv, resolved.skip, call.db);
     let result = match resolved.command.lane {
         Lane::Write(execute) => execute(&mut args, tx),
-        Lane::Read(execute) => execute(&mut args, tx),
-        // A node never proposes these; an entry that holds one answers the same on every node.
-        Lane::Session(_) | Lane::Node(_) => Err(ClientError::fixed("ERR not a replicated command").into()),
+        Lane::Read(execute) => {
+            let result = execute(&mut args, tx);
+            keyspace::notify_misses(tx);
+            result
+        }
+        Lane::Node(_) | Lane::Session(_) => match resolved.command.logged {
+            Some(execute) => execute(&mut args, tx),
+            // A node never proposes these; an entry that holds one answers the same on every node.
+            None => Err(ClientError::fixed("ERR not a replicated command").into()),
+        },
     };
+    // What a write looked for in vain is its own affair.
+    drop(tx.take_misses());
     match result {
         Ok(reply) => Ok(reply),
         Err(Failure::Client(error)) => Ok(error.into()),

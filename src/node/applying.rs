@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::applied::AppliedWatch;
@@ -15,9 +16,6 @@ use crate::metrics::Metrics;
 use crate::pubsub::Hub;
 use crate::raft::Listener;
 use crate::store::Event;
-
-/// What happens to a key that then holds something which a blocking command may have waited for.
-const BRINGING: [&str; 6] = ["lpush", "rpush", "linsert", "rename_to", "copy_to", "move_to"];
 
 /// Hears what the machine did.
 pub struct Applying {
@@ -45,20 +43,34 @@ impl Applying {
                     receivers.push(self.hub.publish(channel, payload) as i64);
                     self.metrics.recorded.pubsub_messages.increment(1);
                 }
-                Event::Key { kind: "expired", .. } => {
-                    self.metrics.hot.expired_keys.fetch_add(1, Ordering::Relaxed);
+                Event::Key { kind, db, key, by_key, by_event } => {
+                    announce(&self.hub, kind, *db, key, *by_key, *by_event);
                 }
-                Event::Key { kind, db, key, .. } if BRINGING.contains(kind) => self.waiting.ring(*db, key),
-                Event::Key { .. } => {}
             }
         }
         Arc::new(receivers)
     }
 }
 
+/// Publishes an event to this node's subscribers, on the channel of its key and on its own.
+pub fn announce(hub: &Hub, kind: &'static str, db: u8, key: &Bytes, by_key: bool, by_event: bool) {
+    if by_key {
+        // A key is any bytes.
+        let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
+        hub.publish(&channel.into(), &Bytes::from_static(kind.as_bytes()));
+    }
+    if by_event {
+        hub.publish(&format!("__keyevent@{db}__:{kind}").into(), key);
+    }
+}
+
 impl Listener for Applying {
     fn applied(&self, position: Position, applied: Applied) {
+        self.metrics.hot.expired_keys.fetch_add(applied.expired, Ordering::Relaxed);
         let receivers = self.deliver(&applied.events);
+        for (db, key) in &applied.brought {
+            self.waiting.ring(*db, key);
+        }
         if applied.clock_ms > 0 {
             let living = position.term == self.followed_term.load(Ordering::Relaxed);
             self.clock.applied(applied.clock_ms, living);

@@ -16,7 +16,7 @@ use crate::commands::host::{
 };
 use crate::commands::server::SlowLog;
 use crate::commands::{self, host};
-use crate::config::{Config, Settings};
+use crate::config::{Config, Events, Settings};
 use crate::env::Env;
 use crate::error::ClientError;
 use crate::metrics::{self, Process};
@@ -24,6 +24,8 @@ use crate::raft::Role;
 use crate::session::Client;
 use crate::store::Store;
 
+/// The option whose value is in the state.
+const NOTIFY: &str = "notify-keyspace-events";
 /// Error codes counted one by one; more are counted as one, as a client may make them up.
 const ERROR_CODES_MAX: usize = 128;
 /// How long a reading of the data's size is good for.
@@ -457,7 +459,15 @@ impl Host for Node {
     }
 
     fn config_get(&self, patterns: &[Bytes]) -> Vec<(String, String)> {
-        self.settings.get(patterns)
+        let mut found = self.settings.get(patterns);
+        for (_, value) in found.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case(NOTIFY)) {
+            *value = Events::from_bits(self.store.view(0).head().notify).to_string();
+        }
+        found
+    }
+
+    fn config_replicated(&self, options: &[(Bytes, Bytes)]) -> Result<Vec<Bytes>, ClientError> {
+        self.settings.replicated(options)
     }
 
     fn config_set(&self, options: &[(Bytes, Bytes)]) -> Result<(), ClientError> {

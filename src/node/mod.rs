@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 pub use gather::Contributor;
@@ -34,7 +35,7 @@ pub use propose::{AnswerReceiver, Answers};
 pub use read::Barrier;
 
 use crate::commands;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Events, Settings};
 use crate::env::{BoxFuture, DirLock, Env, Exit, TaskHandle};
 use crate::error::{ClientError, StoreError, text};
 use crate::machine::Machine;
@@ -409,6 +410,9 @@ impl Node {
                 let view = self.store.view(barrier.clock_ms);
                 let result = read(&view);
                 if !view.is_late() {
+                    let missed = view.take_misses();
+                    drop(view);
+                    self.announce_misses(&missed);
                     let (hits, misses) = self.store.local().take_lookups();
                     self.metrics.hot.keyspace_hits.fetch_add(hits, Ordering::Relaxed);
                     self.metrics.hot.keyspace_misses.fetch_add(misses, Ordering::Relaxed);
@@ -416,6 +420,18 @@ impl Node {
                 }
             }
             self.tick(barrier.clock_ms).await;
+        }
+    }
+
+    /// Tells this node's subscribers what reads on it looked for in vain: reads leave nothing in the log.
+    fn announce_misses(&self, missed: &[(u8, Bytes)]) {
+        if missed.is_empty() {
+            return;
+        }
+        let wanted = Events::from_bits(self.store.view(0).head().notify);
+        for (db, key) in missed {
+            let (by_key, by_event) = (wanted.meets(Events::of(b'K')), wanted.meets(Events::of(b'E')));
+            applying::announce(&self.hub, "keymiss", *db, key, by_key, by_event);
         }
     }
 

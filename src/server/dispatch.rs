@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use super::block::Waited;
 use super::outbox::Queue;
 use crate::commands::server::SlowLog;
-use crate::commands::{self, Answer, Args, Command, Flags, Lane, Resolved, gate};
+use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Resolved, gate};
 use crate::env::Exit;
 use crate::error::{ClientError, Failure, Result, text};
 use crate::machine::entry::{Call, Guard, Proposed};
@@ -345,9 +345,24 @@ impl Dispatcher {
                     Waited::Gone => return None,
                 }
             }
+            Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
             Err(failure) => self.failed(failure),
         };
         Some(reply)
+    }
+
+    /// The cluster's part of a command, and behind it this node's.
+    async fn log(&self, argv: &[Bytes], then: &[(Bytes, Bytes)]) -> Reply {
+        let answers = match self.node.submit(&self.writes, |group| group.push_plain(self.session.db(), argv))
+        {
+            Ok(receiver) => receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME)),
+            Err(error) => Err(error),
+        };
+        match answers {
+            Ok(answers) if answers.replies().iter().any(Reply::is_error) => answers.replies()[0].clone(),
+            Ok(_) => self.node.config_set(then).map_or_else(Reply::from, |()| Reply::Ok),
+            Err(error) => error.into(),
+        }
     }
 
     /// WATCH: remembers the keys' revisions, as they are behind a barrier.
@@ -359,7 +374,7 @@ impl Dispatcher {
         };
         let revisions = self.node.read(barrier, |view| {
             keys.iter()
-                .map(|key| keyspace::modified(view, db, key))
+                .map(|key| keyspace::watched(view, db, key))
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
         match revisions.await {
@@ -417,6 +432,7 @@ impl Dispatcher {
                         Ok(Answer::Now(reply) | Answer::After(_, reply)) => reply,
                         // In a transaction nothing waits.
                         Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
+                        Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
                         Err(failure) => self.failed(failure),
                     }
                 }
@@ -447,7 +463,7 @@ impl Dispatcher {
         let node = Arc::clone(&self.node);
         let reply = node.read(barrier, |view| {
             for guard in guards {
-                match keyspace::modified(view, guard.db, &guard.key) {
+                match keyspace::watched(view, guard.db, &guard.key) {
                     Ok(revision) if revision == guard.revision => {}
                     Ok(_) => return Reply::NilArray,
                     Err(error) => return self.failed(error.into()),

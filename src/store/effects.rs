@@ -8,6 +8,31 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Whether the command that runs has changed anything: then it gets a revision when it ends.
     pub changed: bool,
+    /// Databases and keys of what came to be there, for those who block until it does.
+    pub brought: Vec<(u8, Bytes)>,
+    /// How many keys have ended by themselves.
+    pub expired: u64,
+    /// What may no longer be as somebody here remembers it, in order. Gathered only where a client keeps
+    /// copies, so not the same on every node; nothing that is decided may depend on it.
+    pub touched: Option<Vec<Touch>>,
+    /// Who the running command comes from, for [`Touch`].
+    pub author: Option<Author>,
+}
+
+/// A command of this node's clients: its group's number, and its place in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Author {
+    pub sequence: u64,
+    pub place: usize,
+}
+
+/// What a client that keeps copies must hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// A key of this name came, changed or went. Databases are not told apart, as in Redis.
+    Key { key: Bytes, author: Option<Author> },
+    /// So many went at once that all must be forgotten.
+    All,
 }
 
 /// Something that subscribers may want to know.
@@ -17,10 +42,12 @@ pub enum Event {
     Key {
         /// What: `set`, `del`, `expired`, ...
         kind: &'static str,
-        /// The class of keyspace notifications it belongs to: the code of Redis' letter for it.
-        class: u32,
         db: u8,
         key: Bytes,
+        /// Whether those hear it who listen to the key, ...
+        by_key: bool,
+        /// ... and those who listen to the event.
+        by_event: bool,
     },
     /// A message was published.
     Message { channel: Bytes, payload: Bytes },

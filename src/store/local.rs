@@ -2,7 +2,7 @@
 //! of a [`Txn`](super::Txn), whose commands must find the same on every node.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ pub struct Local {
     /// Keys that reads looked for and found, or not, since they were last asked for.
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Whether clients of this node keep copies of what they read.
+    copies: AtomicBool,
 }
 
 /// The keys behind the SCAN cursors given out of late.
@@ -35,7 +37,23 @@ const CURSOR_KEY_BYTES_MAX: usize = 1024;
 impl Local {
     /// An empty memory.
     pub(super) fn new(rng: Arc<dyn Rng>) -> Self {
-        Self { rng, cursors: Mutex::default(), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self {
+            rng,
+            cursors: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            copies: AtomicBool::new(false),
+        }
+    }
+
+    /// Says whether clients of this node keep copies of what they read: every entry applied from then on
+    /// tells what it touched.
+    pub fn set_copies(&self, any: bool) {
+        self.copies.store(any, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_copies(&self) -> bool {
+        self.copies.load(Ordering::SeqCst)
     }
 
     /// A number from this node's chance.

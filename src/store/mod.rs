@@ -70,7 +70,7 @@ use key::Key;
 use layers::{Change, Layer};
 
 pub use chance::Chance;
-pub use effects::{Effects, Event};
+pub use effects::{Author, Effects, Event, Touch};
 pub use hash::Pinned;
 pub use head::{DATABASES, Database, Head};
 pub use local::Local;
@@ -247,7 +247,7 @@ impl Store {
     /// dropped. `now_ms` and `seed` are the entry's; the clock does not go back whatever the entry says. For the one thread that applies entries.
     #[must_use]
     pub fn txn(&self, now_ms: u64, seed: u64) -> Txn<'_> {
-        Txn::new(self.write(), now_ms, seed, &self.gauges)
+        Txn::new(self.write(), now_ms, seed, &self.gauges, self.local.has_copies())
     }
 
     /// Figures about buffers, database and checkpoints.

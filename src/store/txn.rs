@@ -25,9 +25,11 @@ impl<'a> Txn<'a> {
         now_ms: u64,
         seed: u64,
         gauges: &'a Gauges,
+        has_copies: bool,
     ) -> Self {
         let view = View::exclusive(state, now_ms, Chance::new(seed));
-        Self { view, gauges, effects: Effects::default() }
+        let effects = Effects { touched: has_copies.then(Vec::new), ..Effects::default() };
+        Self { view, gauges, effects }
     }
 
     /// Sets the value of `key`. The store keeps `value` as it is: a slice of something larger keeps all

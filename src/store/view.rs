@@ -20,6 +20,7 @@ pub struct View<'a> {
     reader: OnceCell<Box<dyn Reader>>,
     now_ms: u64,
     late: Cell<bool>,
+    misses: RefCell<Vec<(u8, Bytes)>>,
     luck: Luck<'a>,
 }
 
@@ -51,7 +52,8 @@ impl<'a> View<'a> {
 
     fn new(state: Guard<'a>, now_ms: u64, luck: Luck<'a>) -> Self {
         let now_ms = now_ms.max(state.head.clock_ms);
-        Self { state, reader: OnceCell::new(), now_ms, late: Cell::new(false), luck }
+        let (late, misses) = (Cell::new(false), RefCell::default());
+        Self { state, reader: OnceCell::new(), now_ms, late, misses, luck }
     }
 
     /// The cluster's clock, in milliseconds since the Unix epoch.
@@ -158,6 +160,17 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.late.get()
+    }
+
+    /// Notes that a read looked for a key that is not there, for those who want to hear of it.
+    pub fn note_miss(&self, db: u8, key: &Bytes) {
+        self.misses.borrow_mut().push((db, key.clone()));
+    }
+
+    /// Databases and keys of the misses noted since this was last asked.
+    #[must_use]
+    pub fn take_misses(&self) -> Vec<(u8, Bytes)> {
+        self.misses.take()
     }
 
     fn scan_between(

@@ -10,8 +10,8 @@
 //! # Revisions
 //! The first change of a command (or transaction, or script) takes the state's next revision; all its
 //! other changes share it. While it runs its records already carry `head.revision + 1`; [`commit`] makes
-//! that the state's revision if anything changed. A key's [`modified`] revision is therefore different
-//! after any command that touched it, which is all WATCH asks.
+//! that the state's revision if anything changed. A key's modification revision is therefore different
+//! after any command that touched it, which is what WATCH asks: see [`watched`].
 //!
 //! What happens to keys whose time has come is told in [`super::expiry`].
 
@@ -21,21 +21,29 @@ use bytes::Bytes;
 
 use super::expiry;
 use super::record::{Form, Header, Kind, Record};
+use crate::config::Events;
 use crate::error::{Failure, StoreError, text};
-use crate::store::{self, Database, Event, Table, Txn, View};
+use crate::store::{self, Author, Database, Event, Table, Touch, Txn, View};
 
 /// How many databases there are.
 pub const DATABASES: u8 = store::DATABASES as u8;
 
-/// The classes of keyspace events, by the letters of `notify-keyspace-events`.
+/// The class an event belongs to, by its letter in `notify-keyspace-events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u8)]
 pub enum Class {
-    Generic = 'g' as u32,
-    String = '$' as u32,
-    Expired = 'x' as u32,
+    Generic = b'g',
+    String = b'$',
+    List = b'l',
+    Set = b's',
+    Hash = b'h',
+    SortedSet = b'z',
+    Stream = b't',
+    Expired = b'x',
     /// A key came to be; not part of `A`.
-    New = 'n' as u32,
+    New = b'n',
+    /// A key was read that is not there; not part of `A`.
+    Miss = b'm',
 }
 
 /// What becomes of a key's deadline when its value is put.
@@ -85,6 +93,7 @@ impl<'k> Place<'k> {
     pub fn put(mut self, tx: &mut Txn, kind: Kind, form: Form, value: Bytes, expiry: Expiry) {
         self.bury(tx);
         let revision = change(tx);
+        touch(tx, tx.effects.author, self.key);
         let old = self.found.as_ref().map(|record| record.header);
         let old_deadline = old.and_then(|header| header.deadline);
         let header = Header {
@@ -109,6 +118,7 @@ impl<'k> Place<'k> {
             self.erase(tx);
         }
         let revision = change(tx);
+        touch(tx, tx.effects.author, self.key);
         let header = Header { created: revision, modified: revision, version: 1, ..of.header };
         self.write(tx, &Record { header, value: of.value.clone() });
     }
@@ -117,6 +127,7 @@ impl<'k> Place<'k> {
     pub fn set_deadline(self, tx: &mut Txn, deadline: Option<u64>) {
         let Some(record) = self.record() else { return };
         let modified = change(tx);
+        touch(tx, tx.effects.author, self.key);
         let header = Header { deadline, modified, version: record.header.version + 1, ..record.header };
         let record = Record { header, value: record.value.clone() };
         self.write(tx, &record);
@@ -128,6 +139,7 @@ impl<'k> Place<'k> {
             return false;
         }
         change(tx);
+        touch(tx, tx.effects.author, self.key);
         self.erase(tx);
         true
     }
@@ -138,6 +150,8 @@ impl<'k> Place<'k> {
         if gone {
             change(tx);
             self.erase(tx);
+            tx.effects.expired += 1;
+            touch(tx, None, self.key);
             notify(tx, Class::Expired, "expired", self.db, self.key);
         }
         gone
@@ -160,6 +174,7 @@ impl<'k> Place<'k> {
         database.expiring = database.expiring + u64::from(new.is_some()) - u64::from(old.is_some());
         if self.found.is_none() {
             database.keys += 1;
+            mark(tx, self.key);
             notify(tx, Class::New, "new", self.db, self.key);
         }
     }
@@ -174,15 +189,19 @@ impl<'k> Place<'k> {
         let database = database_mut(tx, self.db);
         database.keys -= 1;
         database.expiring -= u64::from(deadline.is_some());
+        mark(tx, self.key);
     }
 }
 
-/// The living key's record.
+/// The living key's record, for a read: a key that is not there is a miss, which counts and may be told.
 pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
     let place = Place::find(view, db, key)?;
     let found = if place.gone { None } else { place.found };
     if let Some(local) = view.local() {
         local.looked_up(found.is_some());
+    }
+    if found.is_none() && wants(view, Class::Miss) {
+        view.note_miss(db, key);
     }
     Ok(found)
 }
@@ -192,10 +211,15 @@ pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
     Ok(get(view, db, key)?.is_some())
 }
 
-/// The revision that changed a key last; 0 if there is no such key. Every command that changes a key
-/// changes this, except that a key which came and went in between leaves no trace.
-pub fn modified(view: &View, db: u8, key: &Bytes) -> Result<u64, StoreError> {
-    Ok(get(view, db, key)?.map_or(0, |record| record.header.modified))
+/// A number that is another one whenever the key has changed, come or gone meanwhile, which is all WATCH asks.
+/// For a key that is there it is the revision that changed it last, or gave it to this database by SWAPDB. For
+/// one that is not, it is that at which a key of its name last came or went; some other names count as the
+/// same, so now and then it changes for nothing.
+pub fn watched(view: &View, db: u8, key: &Bytes) -> Result<u64, StoreError> {
+    Ok(match get(view, db, key)? {
+        Some(record) => record.header.modified.max(database(view, db).swapped) << 1 | 1,
+        None => view.head().mark(key) << 1,
+    })
 }
 
 /// How many keys a database holds, those included that are past their deadline and not yet removed.
@@ -232,6 +256,7 @@ pub fn rename(tx: &mut Txn, db: u8, from: &Bytes, to: &Bytes) -> Result<(), Fail
 
 /// Empties a database. Costs the same whatever it held: the keys are left to [`sweep`].
 pub fn flush(tx: &mut Txn, db: u8) {
+    touch_all(tx);
     if database(tx, db).keys == 0 {
         return;
     }
@@ -249,8 +274,12 @@ pub fn flush(tx: &mut Txn, db: u8) {
 /// Exchanges two databases.
 pub fn swap(tx: &mut Txn, one: u8, other: u8) {
     if one != other {
-        change(tx);
-        tx.head_mut().databases.swap(usize::from(one), usize::from(other));
+        touch_all(tx);
+        let revision = change(tx);
+        let databases = &mut tx.head_mut().databases;
+        databases.swap(usize::from(one), usize::from(other));
+        databases[usize::from(one)].swapped = revision;
+        databases[usize::from(other)].swapped = revision;
     }
 }
 
@@ -296,9 +325,67 @@ pub fn commit(tx: &mut Txn) -> u64 {
     tx.head().revision
 }
 
-/// Reports what happened to a key, in Redis' words.
+/// What happens to a key that then holds something which a blocking command may have waited for.
+const BRINGING: [&str; 6] = ["lpush", "rpush", "linsert", "rename_to", "copy_to", "move_to"];
+
+/// Reports what happened to a key, in Redis' words: to those who wait for it, and to the cluster's clients, if
+/// they want to hear of it.
 pub fn notify(tx: &mut Txn, class: Class, kind: &'static str, db: u8, key: &Bytes) {
-    tx.effects.events.push(Event::Key { kind, class: class as u32, db, key: key.clone() });
+    if BRINGING.contains(&kind) {
+        tx.effects.brought.push((db, key.clone()));
+    }
+    if wants(tx, class) {
+        let wanted = Events::from_bits(tx.head().notify);
+        let (by_key, by_event) = (wanted.meets(BY_KEY), wanted.meets(BY_EVENT));
+        tx.effects.events.push(Event::Key { kind, db, key: key.clone(), by_key, by_event });
+    }
+}
+
+/// Reports that a write, in its part that reads, found no key.
+pub fn notify_miss(tx: &mut Txn, db: u8, key: &Bytes) {
+    notify(tx, Class::Miss, "keymiss", db, key);
+}
+
+/// Reports what reads among an entry's commands looked for in vain.
+pub fn notify_misses(tx: &mut Txn) {
+    for (db, key) in tx.take_misses() {
+        notify_miss(tx, db, &key);
+    }
+}
+
+const BY_KEY: Events = Events::of(b'K');
+const BY_EVENT: Events = Events::of(b'E');
+
+/// Whether an event of this class is told to anybody.
+fn wants(view: &View, class: Class) -> bool {
+    let wanted = view.head().notify;
+    wanted != 0 && {
+        let wanted = Events::from_bits(wanted);
+        wanted.meets(Events::of(class as u8)) && (wanted.meets(BY_KEY) || wanted.meets(BY_EVENT))
+    }
+}
+
+/// Tells who keeps a copy of a key that it is no longer right.
+fn touch(tx: &mut Txn, author: Option<Author>, key: &Bytes) {
+    if let Some(touched) = &mut tx.effects.touched {
+        touched.push(Touch::Key { key: key.clone(), author });
+    }
+}
+
+/// Tells all who keep copies to forget them.
+fn touch_all(tx: &mut Txn) {
+    if let Some(touched) = &mut tx.effects.touched
+        && touched.last() != Some(&Touch::All)
+    {
+        touched.push(Touch::All);
+    }
+}
+
+/// Notes that a key of this name comes or goes.
+fn mark(tx: &mut Txn, key: &[u8]) {
+    let head = tx.head_mut();
+    let revision = head.revision + 1;
+    head.set_mark(key, revision);
 }
 
 /// Notes that the running command changes something, and answers the revision its records carry.

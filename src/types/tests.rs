@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::{Expiry, Place, expiry, keyspace, random, record::Header, scan, string};
+use crate::config::Events;
 use crate::env::sim;
 use crate::store::{Chance, Event, Head, Options, Store, Table, Txn, View};
 
@@ -22,7 +23,9 @@ pub(crate) fn with_store<T>(test: impl FnOnce(&Store) -> T) -> T {
 /// The state for an entry's writes at `now`.
 pub(crate) fn begin(store: &Store, now: u64) -> Txn<'_> {
     let mut tx = store.txn(now, 7);
-    tx.head_mut().clock_ms = now;
+    let head = tx.head_mut();
+    head.clock_ms = now;
+    head.notify = Events::parse(b"KEAnm").expect("letters of Redis").bits();
     tx
 }
 
@@ -167,7 +170,10 @@ fn a_command_takes_one_revision_if_it_changes_anything() {
         put(&mut tx, "a", Expiry::None);
         put(&mut tx, "b", Expiry::None);
         assert_eq!(keyspace::commit(&mut tx), 1);
-        let modified = |tx: &Txn, key: &Bytes| keyspace::modified(tx, 0, key).expect("it works");
+        let modified = |tx: &Txn, key: &Bytes| {
+            let record = keyspace::get(tx, 0, key).expect("it works");
+            record.map_or(0, |record| record.header.modified)
+        };
         assert_eq!((modified(&tx, &a), modified(&tx, &b)), (1, 1));
         assert!(!keyspace::delete(&mut tx, 0, &Bytes::from_static(b"absent")).expect("it works"));
         assert_eq!(keyspace::commit(&mut tx), 1);
@@ -177,6 +183,80 @@ fn a_command_takes_one_revision_if_it_changes_anything() {
         Place::find(&tx, 0, &b).expect("it works").set_deadline(&mut tx, Some(9));
         assert_eq!(keyspace::commit(&mut tx), 3);
         assert_eq!(modified(&tx, &b), 3);
+    });
+}
+
+/// Runs commands on a state in which `k` is absent or holds something, and says whether a watcher of it notices.
+fn check_watched(present: bool, commands: &[fn(&mut Txn)], notices: bool) {
+    with_store(|store| {
+        let key = Bytes::from_static(b"k");
+        let mut tx = begin(store, 1);
+        // Also a key of its name in another database, of the same revision.
+        if present {
+            put(&mut tx, "k", Expiry::None);
+            Place::find(&tx, 1, &key).expect("it works").put(
+                &mut tx,
+                super::Kind::String,
+                super::Form::Whole,
+                key.clone(),
+                Expiry::None,
+            );
+        }
+        keyspace::commit(&mut tx);
+        let before = keyspace::watched(&tx, 0, &key).expect("it works");
+        for command in commands {
+            command(&mut tx);
+            keyspace::commit(&mut tx);
+        }
+        let after = keyspace::watched(&tx, 0, &key).expect("it works");
+        assert_eq!(before != after, notices, "{before} {after}");
+        check_counters(&tx);
+    });
+}
+
+#[test]
+fn a_watcher_notices_what_came_and_went() {
+    let set: fn(&mut Txn) = |tx| put(tx, "k", Expiry::None);
+    let delete: fn(&mut Txn) = |tx| {
+        keyspace::delete(tx, 0, &Bytes::from_static(b"k")).expect("it works");
+    };
+    let other: fn(&mut Txn) = |tx| put(tx, "other", Expiry::None);
+    let flush: fn(&mut Txn) = |tx| keyspace::flush(tx, 0);
+    let swap: fn(&mut Txn) = |tx| keyspace::swap(tx, 0, 1);
+    check_watched(false, &[], false);
+    check_watched(false, &[other, delete], false);
+    check_watched(false, &[other, flush, swap], false);
+    check_watched(false, &[set], true);
+    check_watched(false, &[set, delete], true);
+    check_watched(false, &[set, flush], true);
+    check_watched(true, &[], false);
+    check_watched(true, &[other], false);
+    check_watched(true, &[set], true);
+    check_watched(true, &[delete], true);
+    check_watched(true, &[delete, set], true);
+    check_watched(true, &[flush], true);
+    check_watched(true, &[swap], true);
+    check_watched(true, &[swap, swap], true);
+}
+
+#[test]
+fn events_are_made_only_for_those_who_asked() {
+    with_store(|store| {
+        let mut tx = begin(store, 1);
+        for (classes, expect) in [
+            ("KEAn", vec!["new k", "del k"]),
+            ("KEA", vec!["del k"]),
+            ("Eg", vec!["del k"]),
+            ("Kn", vec!["new k"]),
+            ("A", vec![]),
+            ("E", vec![]),
+            ("", vec![]),
+        ] {
+            tx.head_mut().notify = Events::parse(classes.as_bytes()).expect("letters of Redis").bits();
+            put(&mut tx, "k", Expiry::None);
+            keyspace::delete(&mut tx, 0, &Bytes::from_static(b"k")).expect("it works");
+            assert_eq!(events(&mut tx), expect, "{classes}");
+        }
     });
 }
 

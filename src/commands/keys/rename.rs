@@ -103,7 +103,10 @@ impl Write for Copy {
     }
 
     fn execute(self, tx: &mut Txn) -> Result<Reply> {
-        let Some(record) = keyspace::get(tx, self.db, &self.from)? else { return Ok(Reply::Int(0)) };
+        let Some(record) = keyspace::get(tx, self.db, &self.from)? else {
+            keyspace::notify_miss(tx, self.db, &self.from);
+            return Ok(Reply::Int(0));
+        };
         let target = Place::find(tx, self.to_db, &self.to)?;
         if target.exists() && !self.replace {
             return Ok(Reply::Int(0));

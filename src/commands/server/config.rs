@@ -1,12 +1,18 @@
 //! CONFIG: the node's options, by their names in Redis' configuration file.
+//!
+//! An option is the node's own, or the cluster's ([`Logged`]): then CONFIG SET goes through the log, and its
+//! value is a part of the state. A command that sets some of both sets the node's own only once the cluster's are
+//! applied, so that it still sets all or none.
 
 use bytes::Bytes;
 
 use super::READY;
-use crate::commands::{Answer, Args, Flags, Group, Host, Node, Session, Spec, help};
-use crate::error::{Result, text};
+use crate::commands::{Answer, Args, Flags, Group, Host, Logged, Node, Session, Spec, help};
+use crate::config::Events;
+use crate::error::{ClientError, Result, text};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
+use crate::store::Txn;
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(READY);
 
@@ -64,8 +70,29 @@ impl Node for Set {
     }
 
     fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
-        host.config_set(&self.options)?;
-        Ok(Reply::Ok.into())
+        let replicated = host.config_replicated(&self.options)?;
+        if replicated.is_empty() {
+            host.config_set(&self.options)?;
+            return Ok(Reply::Ok.into());
+        }
+        let (of_cluster, then): (Vec<_>, Vec<_>) =
+            self.options.into_iter().partition(|(name, _)| replicated.contains(name));
+        let mut argv = vec![Bytes::from_static(b"CONFIG"), Bytes::from_static(b"SET")];
+        argv.extend(of_cluster.into_iter().flat_map(|(name, value)| [name, value]));
+        Ok(Answer::Logged { argv, then })
+    }
+}
+
+/// The options that are the cluster's.
+impl Logged for Set {
+    fn apply(self, tx: &mut Txn) -> Result<Reply> {
+        for (name, classes) in &self.options {
+            if name.eq_ignore_ascii_case(b"notify-keyspace-events") {
+                let events = Events::parse(classes).map_err(ClientError::fixed)?;
+                tx.head_mut().notify = events.bits();
+            }
+        }
+        Ok(Reply::Ok)
     }
 }
 

@@ -21,7 +21,7 @@ pub use slowlog::SlowLog;
 pub(super) const COMMANDS: &[Command] = &[
     Command::node::<info::Info>(),
     Command::node::<config::Get>(),
-    Command::node::<config::Set>(),
+    Command::logged::<config::Set>(),
     Command::node::<config::ResetStat>(),
     Command::node::<config::Rewrite>(),
     Command::session::<config::Help>(),

@@ -84,6 +84,9 @@ impl Write for Set {
         };
         let place = Place::find(tx, self.db, &self.key)?;
         let old = if self.get { string::of(place.record())?.cloned() } else { None };
+        if self.get && old.is_none() {
+            keyspace::notify_miss(tx, self.db, &self.key);
+        }
         let wanted = match &self.condition {
             Condition::Always => true,
             Condition::IfAbsent => !place.exists(),
@@ -223,6 +226,9 @@ impl Write for GetSet {
     fn execute(self, tx: &mut Txn) -> Result<Reply> {
         let place = Place::find(tx, self.db, &self.key)?;
         let old = string::of(place.record())?.cloned();
+        if old.is_none() {
+            keyspace::notify_miss(tx, self.db, &self.key);
+        }
         put(tx, place, self.db, &self.key, self.value, Expiry::None);
         Ok(old.into())
     }
@@ -254,6 +260,8 @@ impl Write for GetDel {
         let value = string::of(place.record())?.cloned();
         if place.remove(tx) {
             keyspace::notify(tx, Class::Generic, "del", self.db, &self.key);
+        } else {
+            keyspace::notify_miss(tx, self.db, &self.key);
         }
         Ok(value.into())
     }
@@ -308,7 +316,10 @@ impl Write for GetEx {
     fn execute(self, tx: &mut Txn) -> Result<Reply> {
         let place = Place::find(tx, self.db, &self.key)?;
         // As in Redis, a time is not even looked at without a key.
-        let Some(record) = place.record() else { return Ok(Reply::Nil) };
+        let Some(record) = place.record() else {
+            keyspace::notify_miss(tx, self.db, &self.key);
+            return Ok(Reply::Nil);
+        };
         let value = string::of(Some(record))?.cloned();
         match self.change {
             Change::Nothing => {}

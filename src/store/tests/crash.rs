@@ -168,28 +168,42 @@ fn a_damaged_snapshot_is_refused_and_harms_nothing() {
     checkpoint(&world, &store, "still works");
 }
 
-#[test]
-fn every_released_version_of_a_snapshot_is_read() {
-    let mut version_1 = b"QUORATE\0\x01\0\0\0\x9a\x01\0\0\x03\0\0\0".to_vec();
-    let mut head = Head { revision: 1, ..Head::default() };
-    version_1.extend_from_slice(&head.encode());
-    version_1.extend_from_slice(b"new");
-    version_1.extend_from_slice(&crc32c::crc32c(&version_1).to_le_bytes());
+/// The bytes of a snapshot of version 1, with this head in it.
+fn snapshot_version_1(head: &[u8]) -> Vec<u8> {
+    let mut bytes = b"QUORATE\0\x01\0\0\0".to_vec();
+    bytes.extend_from_slice(&(head.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(b"\x03\0\0\0");
+    bytes.extend_from_slice(head);
+    bytes.extend_from_slice(b"new");
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
     let records = b"\x01\x03\0\0\0\x01\0\0\0new2";
-    version_1.extend_from_slice(b"\x01\x0d\0\0\0");
-    version_1.extend_from_slice(&crc32c::crc32c(records).to_le_bytes());
-    version_1.extend_from_slice(records);
-    let crc = crc32c::crc32c(&version_1);
+    bytes.extend_from_slice(b"\x01\x0d\0\0\0");
+    bytes.extend_from_slice(&crc32c::crc32c(records).to_le_bytes());
+    bytes.extend_from_slice(records);
+    let crc = crc32c::crc32c(&bytes);
     let mut trailer = b"\x02\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
     trailer.extend_from_slice(&crc.to_le_bytes());
     trailer.extend_from_slice(&crc32c::crc32c(&trailer).to_le_bytes());
-    version_1.extend_from_slice(&trailer);
-    assert_eq!(new_state(), version_1);
+    bytes.extend_from_slice(&trailer);
+    bytes
+}
 
-    let world = World::new(Kind::Lmdb);
-    let (store, _) = world.open();
-    write_file(&world, "copy", &version_1);
+#[test]
+fn every_released_version_of_a_snapshot_is_read() {
+    let mut head = Head::default();
     head.revision = 1;
-    assert_eq!(store.install(&world.path("copy")).unwrap(), (head, "new".into()));
-    assert_eq!(get(&store, "new").unwrap(), "2");
+    let mut head_version_1 =
+        vec![1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 16];
+    for generation in 0..16_u64 {
+        head_version_1.extend_from_slice(&generation.to_le_bytes());
+        head_version_1.extend_from_slice(&[0; 16]);
+    }
+    assert_eq!(new_state(), snapshot_version_1(&head.encode()));
+    for bytes in [snapshot_version_1(&head_version_1), snapshot_version_1(&head.encode())] {
+        let world = World::new(Kind::Lmdb);
+        let (store, _) = world.open();
+        write_file(&world, "copy", &bytes);
+        assert_eq!(store.install(&world.path("copy")).unwrap(), (head.clone(), "new".into()));
+        assert_eq!(get(&store, "new").unwrap(), "2");
+    }
 }

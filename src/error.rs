@@ -98,6 +98,12 @@ pub mod text {
         OVERFLOW = "ERR increment or decrement would overflow";
         DECREMENT_OVERFLOW = "ERR decrement would overflow";
         NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
+        HASH_VALUE_NOT_AN_INTEGER = "ERR hash value is not an integer";
+        HASH_VALUE_NOT_A_FLOAT = "ERR hash value is not a float";
+        VALUE_NAN_OR_INFINITY = "ERR value is NaN or Infinity";
+        BELOW_MINUS_LONG_MAX =
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+        VALUE_OUT_OF_RANGE = "ERR value is out of range";
         NO_SUCH_KEY = "ERR no such key";
         INDEX_OUT_OF_RANGE = "ERR index out of range";
         OFFSET_OUT_OF_RANGE = "ERR offset is out of range";

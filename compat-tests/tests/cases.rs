@@ -24,6 +24,11 @@ const COMMANDS: &[(&str, &str)] = &[
          set setex setnx setrange strlen",
     ),
     (
+        "hashes",
+        "hdel hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget hmset hrandfield hscan hset hsetnx \
+         hstrlen hvals",
+    ),
+    (
         "keys",
         "copy dbsize del exists expire expireat expiretime flushall flushdb keys object persist pexpire \
          pexpireat pexpiretime pttl randomkey rename renamenx scan touch ttl type unlink",

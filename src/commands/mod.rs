@@ -23,7 +23,9 @@ pub mod host;
 
 mod client;
 mod connection;
+mod cursor;
 mod deadline;
+mod hash;
 mod help;
 mod keys;
 mod pause;

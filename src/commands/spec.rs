@@ -67,6 +67,7 @@ impl Spec {
 pub enum Group {
     Connection,
     Generic,
+    Hash,
     Pubsub,
     Server,
     String,
@@ -80,6 +81,7 @@ impl Group {
         match self {
             Self::Connection => "connection",
             Self::Generic => "generic",
+            Self::Hash => "hash",
             Self::Pubsub => "pubsub",
             Self::Server => "server",
             Self::String => "string",

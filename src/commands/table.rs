@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
-use super::{client, connection, keys, pause, pubsub, server, string, transaction};
+use super::{client, connection, hash, keys, pause, pubsub, server, string, transaction};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
@@ -20,6 +20,7 @@ const FAMILIES: &[&[Command]] = &[
     client::COMMANDS,
     pause::COMMANDS,
     string::COMMANDS,
+    hash::COMMANDS,
     keys::COMMANDS,
     transaction::COMMANDS,
     pubsub::COMMANDS,
@@ -242,6 +243,7 @@ impl Command {
             ("@keyspace", !connection && (group == Group::Generic || (group == Group::Server && on_state))),
             ("@read", flags.has(Flags::READONLY)),
             ("@write", flags.has(Flags::WRITE)),
+            ("@hash", group == Group::Hash),
             ("@string", group == Group::String),
             ("@pubsub", flags.has(Flags::PUBSUB)),
             ("@admin", admin),

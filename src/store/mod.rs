@@ -76,7 +76,7 @@ pub use head::{DATABASES, Database, Head};
 pub use local::Local;
 pub use snapshot::{SnapshotInfo, verify as verify_snapshot};
 pub use txn::Txn;
-pub use view::View;
+pub use view::{View, Visit};
 
 /// The parts of the ordered byte space. The number is the first byte of a stored key and of a
 /// snapshot's record: never change one, never use one again.

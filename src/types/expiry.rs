@@ -26,6 +26,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::keyspace::{GENERATION_BYTES, Place};
+use super::{collection, record};
 use crate::error::StoreError;
 use crate::store::{Table, Txn, View};
 
@@ -82,7 +83,12 @@ fn expire_one(tx: &mut Txn, index_key: &Bytes) -> Result<(), StoreError> {
             }
         }
         None => {
-            tx.delete(Table::Keys, &index_key[DEADLINE_BYTES..]);
+            let address = &index_key[DEADLINE_BYTES..];
+            if let Some(stored) = tx.get(Table::Keys, address)? {
+                let (header, value) = record::split(&stored)?;
+                tx.head_mut().garbage.extend(collection::apart_of(header.kind, value));
+            }
+            tx.delete(Table::Keys, address);
             tx.delete(Table::Expiry, index_key);
         }
     }

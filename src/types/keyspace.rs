@@ -19,8 +19,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::expiry;
-use super::record::{Form, Header, Kind, Record};
+use super::record::{self, Form, Header, Kind, Record};
+use super::{collection, expiry};
 use crate::config::Events;
 use crate::error::{Failure, StoreError, text};
 use crate::store::{self, Author, Database, Event, Table, Touch, Txn, View};
@@ -111,10 +111,18 @@ impl<'k> Place<'k> {
         self.write(tx, &Record { header, value });
     }
 
-    /// Writes another key's record here, as a new key (RENAME, COPY, MOVE), over what is there.
-    pub fn put_copy(mut self, tx: &mut Txn, of: &Record) {
+    /// Writes a copy of another key's record and of all its elements here, as a new key, over what is there.
+    pub fn put_copy(self, tx: &mut Txn, of: &Record) -> Result<(), StoreError> {
+        let value = collection::copy(tx, of)?;
+        self.put_moved(tx, &Record { header: of.header, value });
+        Ok(())
+    }
+
+    /// Writes the record of another key, which is [vacated](Self::vacate), here, as a new key, over what is there.
+    pub fn put_moved(mut self, tx: &mut Txn, of: &Record) {
         self.bury(tx);
         if self.found.is_some() {
+            self.discard(tx);
             self.erase(tx);
         }
         let revision = change(tx);
@@ -140,8 +148,16 @@ impl<'k> Place<'k> {
         }
         change(tx);
         touch(tx, tx.effects.author, self.key);
+        self.discard(tx);
         self.erase(tx);
         true
+    }
+
+    /// Removes the living key, whose value goes on under another name.
+    pub fn vacate(mut self, tx: &mut Txn) {
+        change(tx);
+        touch(tx, tx.effects.author, self.key);
+        self.erase(tx);
     }
 
     /// Removes the key if its deadline has passed, as expiry does. Says whether it had.
@@ -149,6 +165,7 @@ impl<'k> Place<'k> {
         let gone = std::mem::take(&mut self.gone);
         if gone {
             change(tx);
+            self.discard(tx);
             self.erase(tx);
             tx.effects.expired += 1;
             touch(tx, None, self.key);
@@ -159,6 +176,9 @@ impl<'k> Place<'k> {
 
     /// Stores `record` in place of what was found, and keeps the counters and the expiry index right.
     fn write(&self, tx: &mut Txn, record: &Record) {
+        if self.apart() != collection::apart_of(record.header.kind, &record.value) {
+            self.discard(tx);
+        }
         let old = self.found.as_ref().and_then(|record| record.header.deadline);
         let new = record.header.deadline;
         tx.put(Table::Keys, &self.address, record.encode());
@@ -179,7 +199,18 @@ impl<'k> Place<'k> {
         }
     }
 
-    /// Removes what was found.
+    /// The number of the collection that was found, if it lies apart.
+    fn apart(&self) -> Option<u64> {
+        let found = self.found.as_ref()?;
+        collection::apart_of(found.header.kind, &found.value)
+    }
+
+    /// Leaves the elements of what was found to [`sweep`].
+    fn discard(&self, tx: &mut Txn) {
+        tx.head_mut().garbage.extend(self.apart());
+    }
+
+    /// Removes the record of what was found.
     fn erase(&mut self, tx: &mut Txn) {
         let deadline = self.found.take().and_then(|record| record.header.deadline);
         tx.delete(Table::Keys, &self.address);
@@ -247,8 +278,8 @@ pub fn rename(tx: &mut Txn, db: u8, from: &Bytes, to: &Bytes) -> Result<(), Fail
     if from == to {
         return Ok(());
     }
-    Place::find(tx, db, to)?.put_copy(tx, &record);
-    source.remove(tx);
+    Place::find(tx, db, to)?.put_moved(tx, &record);
+    source.vacate(tx);
     notify(tx, Class::Generic, "rename_from", db, from);
     notify(tx, Class::Generic, "rename_to", db, to);
     Ok(())
@@ -283,16 +314,35 @@ pub fn swap(tx: &mut Txn, one: u8, other: u8) {
     }
 }
 
-/// Deletes up to `budget` keys that a flush left behind. The machine calls this after every entry; what
-/// it deletes was gone already, so it takes no revision and causes no event.
+/// Deletes up to `budget` keys and elements that nothing refers to any more: what a flush left behind, and the
+/// elements of collections whose keys are gone. The machine calls this after every entry; what it deletes was gone
+/// already, so it takes no revision and causes no event.
 pub fn sweep(tx: &mut Txn, budget: usize) -> Result<(), StoreError> {
-    let Some(&generation) = tx.head().garbage.first() else { return Ok(()) };
+    let mut left = budget;
+    while left > 0
+        && let Some(&id) = tx.head().garbage.first()
+    {
+        let keys = sweep_keys(tx, id, left)?;
+        let elements = collection::sweep(tx, id, left - keys)?;
+        if keys + elements < left {
+            tx.head_mut().garbage.remove(0);
+        }
+        // A number under which there was nothing costs a look, too.
+        left = left.saturating_sub((keys + elements).max(1));
+    }
+    Ok(())
+}
+
+/// Deletes up to `budget` keys of a generation, and discards their collections. Says how many.
+fn sweep_keys(tx: &mut Txn, generation: u64, budget: usize) -> Result<usize, StoreError> {
     let mut found = Vec::new();
     let mut corrupt = None;
     let (from, end) = bounds(generation);
     tx.scan(Table::Keys, &from, end.as_deref(), &mut |address, stored| {
-        match Header::decode(stored) {
-            Ok(header) => found.push((address.to_vec(), header.deadline)),
+        match record::split(stored) {
+            Ok((header, value)) => {
+                found.push((address.to_vec(), header.deadline, collection::apart_of(header.kind, value)))
+            }
             Err(error) => corrupt = Some(error),
         }
         if found.len() < budget && corrupt.is_none() {
@@ -304,16 +354,14 @@ pub fn sweep(tx: &mut Txn, budget: usize) -> Result<(), StoreError> {
     if let Some(error) = corrupt {
         return Err(error);
     }
-    for (address, deadline) in &found {
+    for (address, deadline, apart) in &found {
         tx.delete(Table::Keys, address);
         if let Some(deadline) = deadline {
             tx.delete(Table::Expiry, &expiry::index_key(*deadline, address));
         }
+        tx.head_mut().garbage.extend(apart);
     }
-    if found.len() < budget {
-        tx.head_mut().garbage.remove(0);
-    }
-    Ok(())
+    Ok(found.len())
 }
 
 /// Ends a command, transaction or script: if it changed anything, the revision its records carry

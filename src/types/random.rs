@@ -1,14 +1,19 @@
-//! RANDOMKEY.
+//! RANDOMKEY, and HRANDFIELD of large hashes.
 //!
 //! Keys are kept in order, and nobody knows which is the millionth. So we walk down their common
 //! beginnings: of the bytes that can come next, one is drawn, until one key is left. Every key can come
 //! up, and where keys are named evenly all are equally likely; a key with few neighbours comes up more
 //! often.
+//!
+//! Where a whole collection is walked through anyway, because it is not large or because much of it is wanted,
+//! all its elements are equally likely.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::collection::Apart;
 use super::keyspace::{self, GENERATION_BYTES};
 use super::scan;
 use crate::error::StoreError;
@@ -16,13 +21,16 @@ use crate::store::{Chance, Table, View};
 
 /// Keys that agree in this many bytes count as one, and the first of them stands for all.
 const DEPTH_MAX: usize = 128;
+/// The most elements that are walked through for the sake of evenness.
+const WALK_MAX: u64 = 1_000;
 /// How many keys past their deadline are met before the next living key is good enough.
 const TRIES: usize = 16;
 
 /// Some key of the database; `None` if it is empty.
 pub fn key(view: &View, db: u8, chance: &mut Chance) -> Result<Option<Bytes>, StoreError> {
     for _ in 0..TRIES {
-        let Some(key) = draw(view, db, chance)? else { return Ok(None) };
+        let generation = keyspace::database(view, db).generation;
+        let Some(key) = draw(view, Table::Keys, generation, chance)? else { return Ok(None) };
         if keyspace::exists(view, db, &key)? {
             return Ok(Some(key));
         }
@@ -35,16 +43,88 @@ pub fn key(view: &View, db: u8, chance: &mut Chance) -> Result<Option<Bytes>, St
     Ok(first)
 }
 
-/// Some key, which may be past its deadline.
-fn draw(view: &View, db: u8, chance: &mut Chance) -> Result<Option<Bytes>, StoreError> {
-    let generation = keyspace::database(view, db).generation;
-    let mut prefix = generation.to_be_bytes().to_vec();
+/// The places of `count` different ones of `length` things, in order; of all, if there are not more.
+pub(super) fn places(length: u64, count: u64, chance: &mut Chance) -> Vec<u64> {
+    let mut wanted = count.min(length);
+    let mut places = Vec::new();
+    for place in 0..length {
+        // Of those that are left, so many are still wanted: each is as likely as any other.
+        if chance.below(length - place) < wanted {
+            places.push(place);
+            wanted -= 1;
+        }
+    }
+    places
+}
+
+/// The names of `count` different elements of a collection; of all, if there are not more.
+pub(super) fn distinct(
+    view: &View,
+    collection: &Apart,
+    count: u64,
+    chance: &mut Chance,
+) -> Result<Vec<Bytes>, StoreError> {
+    let few = collection.count > WALK_MAX && count < collection.count / 3;
+    let mut names = BTreeSet::new();
+    // Drawing unevenly can take long to come to the last of them, so at some point the walk is shorter.
+    for _ in 0..if few { 4 * count } else { 0 } {
+        names.extend(draw(view, Table::Elements, collection.id, chance)?);
+        if names.len() as u64 == count {
+            return Ok(names.into_iter().collect());
+        }
+    }
+    let mut places = places(collection.count, count, chance).into_iter().peekable();
+    let (mut names, mut place) = (Vec::new(), 0);
+    collection.walk(view, None, &mut |name, _| {
+        if places.next_if_eq(&place).is_some() {
+            names.push(Bytes::copy_from_slice(name));
+        }
+        place += 1;
+        if places.peek().is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(names)
+}
+
+/// Hands the names of `count` elements of a collection, each drawn anew, to `visit`, until it says stop.
+pub(super) fn repeated(
+    view: &View,
+    collection: &Apart,
+    count: u64,
+    chance: &mut Chance,
+    visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let all =
+        if collection.count > WALK_MAX { Vec::new() } else { distinct(view, collection, u64::MAX, chance)? };
+    for _ in 0..count {
+        let drawn = if all.is_empty() {
+            draw(view, Table::Elements, collection.id, chance)?
+        } else {
+            let place = usize::try_from(chance.below(all.len() as u64)).expect("below a length");
+            Some(all[place].clone())
+        };
+        let Some(name) = drawn else { break };
+        if visit(name)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The name of some entry under a number: a key of a generation, which may be past its deadline, or an element of
+/// a collection.
+pub(super) fn draw(
+    view: &View,
+    table: Table,
+    id: u64,
+    chance: &mut Chance,
+) -> Result<Option<Bytes>, StoreError> {
+    let mut prefix = id.to_be_bytes().to_vec();
     loop {
-        let Some(first) = first_from(view, &prefix, &prefix)? else { return Ok(None) };
+        let Some(first) = first_from(view, table, &prefix, &prefix)? else { return Ok(None) };
         if prefix.len() == DEPTH_MAX {
             return Ok(Some(first.slice(GENERATION_BYTES..)));
         }
-        let nexts = next_bytes(view, &prefix, &first)?;
+        let nexts = next_bytes(view, table, &prefix, &first)?;
         let drawn = usize::try_from(chance.below(nexts.len() as u64)).expect("below a length");
         match nexts[drawn] {
             Some(byte) => prefix.push(byte),
@@ -55,7 +135,12 @@ fn draw(view: &View, db: u8, chance: &mut Chance) -> Result<Option<Bytes>, Store
 
 /// The bytes that come after `prefix` in the addresses that begin with it, of which `first` is the
 /// first; `None` is the end of an address.
-fn next_bytes(view: &View, prefix: &[u8], first: &Bytes) -> Result<Vec<Option<u8>>, StoreError> {
+fn next_bytes(
+    view: &View,
+    table: Table,
+    prefix: &[u8],
+    first: &Bytes,
+) -> Result<Vec<Option<u8>>, StoreError> {
     let mut nexts = Vec::new();
     let mut address = Some(first.clone());
     while let Some(found) = address {
@@ -66,15 +151,15 @@ fn next_bytes(view: &View, prefix: &[u8], first: &Bytes) -> Result<Vec<Option<u8
             Some(u8::MAX) => break,
             Some(byte) => byte + 1,
         };
-        address = first_from(view, prefix, &[prefix, &[from]].concat())?;
+        address = first_from(view, table, prefix, &[prefix, &[from]].concat())?;
     }
     Ok(nexts)
 }
 
 /// The first address from `from` on, if it begins with `prefix`.
-fn first_from(view: &View, prefix: &[u8], from: &[u8]) -> Result<Option<Bytes>, StoreError> {
+fn first_from(view: &View, table: Table, prefix: &[u8], from: &[u8]) -> Result<Option<Bytes>, StoreError> {
     let mut first = None;
-    view.scan(Table::Keys, from, None, &mut |address, _| {
+    view.scan(table, from, None, &mut |address, _| {
         if address.starts_with(prefix) {
             first = Some(Bytes::copy_from_slice(address));
         }

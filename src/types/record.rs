@@ -8,6 +8,7 @@ use crate::error::StoreError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     String,
+    Hash,
 }
 
 impl Kind {
@@ -16,6 +17,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::String => "string",
+            Self::Hash => "hash",
         }
     }
 }
@@ -29,6 +31,8 @@ pub enum Form {
     Changed,
     /// The sum of floating point numbers (INCRBYFLOAT): never kept as an integer, even if it is one.
     Computed,
+    /// A collection that was once too large for Redis' compact encoding, to which it never goes back.
+    Grown,
 }
 
 /// What is known about a key besides its value.
@@ -53,8 +57,8 @@ pub struct Header {
 /// | at | bytes | what |
 /// | --- | --- | --- |
 /// | 0 | 1 | format: 1 |
-/// | 1 | 1 | kind: 1 string |
-/// | 2 | 1 | form: 0 whole, 1 changed, 2 computed |
+/// | 1 | 1 | kind: 1 string, 2 hash |
+/// | 2 | 1 | form: 0 whole, 1 changed, 2 computed, 3 grown |
 /// | 3 | 8 | deadline in milliseconds; 0: none |
 /// | 11 | 8 | revision that created the key |
 /// | 19 | 8 | revision that changed it last |
@@ -81,12 +85,14 @@ impl Header {
         }
         let kind = match header[1] {
             1 => Kind::String,
+            2 => Kind::Hash,
             other => return Err(corrupt(&format!("its kind is {other}"))),
         };
         let form = match header[2] {
             0 => Form::Whole,
             1 => Form::Changed,
             2 => Form::Computed,
+            3 => Form::Grown,
             other => return Err(corrupt(&format!("its form is {other}"))),
         };
         let deadline = number(header, 3);
@@ -119,11 +125,13 @@ impl Record {
         stored.put_u8(FORMAT);
         stored.put_u8(match header.kind {
             Kind::String => 1,
+            Kind::Hash => 2,
         });
         stored.put_u8(match header.form {
             Form::Whole => 0,
             Form::Changed => 1,
             Form::Computed => 2,
+            Form::Grown => 3,
         });
         stored.put_u64(header.deadline.unwrap_or(0));
         stored.put_u64(header.created);
@@ -132,6 +140,14 @@ impl Record {
         stored.put_slice(&self.value);
         stored.freeze()
     }
+}
+
+/// The header and the value in the bytes of a stored record.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] on bytes that no version of Quorate wrote.
+pub(super) fn split(stored: &[u8]) -> Result<(Header, &[u8]), StoreError> {
+    Ok((Header::decode(stored)?, &stored[HEADER_BYTES..]))
 }
 
 fn number(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
@@ -173,6 +189,17 @@ mod tests {
         let stored = Bytes::from_static(&RECORDED);
         assert_eq!(Record::decode(&stored).expect("format 1"), recorded());
         assert_eq!(recorded().encode(), stored);
+    }
+
+    #[test]
+    fn every_kind_and_form_comes_back() {
+        for kind in [Kind::String, Kind::Hash] {
+            for form in [Form::Whole, Form::Changed, Form::Computed, Form::Grown] {
+                let header = Header { kind, form, ..recorded().header };
+                let record = Record { header, ..recorded() };
+                assert_eq!(Record::decode(&record.encode()).expect("format 1"), record);
+            }
+        }
     }
 
     #[test]

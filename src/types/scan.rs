@@ -47,8 +47,14 @@ impl Filter {
 
     fn accepts(&self, key: &[u8], header: &Header) -> bool {
         self.kind.as_ref().is_none_or(|kind| kind.eq_ignore_ascii_case(header.kind.name().as_bytes()))
-            // Redis takes `*` for all keys, the empty one included, which no pattern with a `*` matches.
-            && self.pattern.as_ref().is_none_or(|pattern| pattern == "*" || glob::matches(pattern, key))
+            && self.matches(key)
+    }
+
+    /// Whether a name matches the pattern, if there is one.
+    #[must_use]
+    pub fn matches(&self, name: &[u8]) -> bool {
+        // Redis takes `*` for all names, the empty one included, which no pattern with a `*` matches.
+        self.pattern.as_ref().is_none_or(|pattern| pattern == "*" || glob::matches(pattern, name))
     }
 }
 
@@ -146,7 +152,7 @@ fn resolve(view: &View, db: u8, cursor: u64) -> Result<Option<Bytes>, StoreError
 }
 
 /// 48 bits of FNV-1a, stirred; never 0. Nodes of different versions must agree on it.
-fn cursor_of(key: &[u8]) -> u64 {
+pub(super) fn cursor_of(key: &[u8]) -> u64 {
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -123,7 +123,8 @@ pub fn digest(value: &[u8]) -> String {
 /// The number a value is stored as, if Redis would store it as one.
 #[must_use]
 pub fn as_integer(record: &Record) -> Option<i64> {
-    if record.header.form == Form::Whole { number::parse_int(&record.value) } else { None }
+    let whole = record.header.kind == Kind::String && record.header.form == Form::Whole;
+    if whole { number::parse_int(&record.value) } else { None }
 }
 
 /// The encoding Redis would use for it.

@@ -1,12 +1,15 @@
 //! The keyspace as a whole: expiry, revisions, flushing, listing.
 
+mod hash;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Expiry, Place, expiry, keyspace, random, record::Header, scan, string};
+use super::collection::{Apart, Body};
+use super::{Expiry, Kind, Place, Record, expiry, keyspace, random, scan, string};
 use crate::config::Events;
 use crate::env::sim;
 use crate::store::{Chance, Event, Head, Options, Store, Table, Txn, View};
@@ -40,13 +43,20 @@ pub(crate) fn dump(view: &View) -> (Head, BTreeMap<(Table, Bytes), Bytes>) {
     (view.head().clone(), all)
 }
 
-/// Fails unless the counters and the expiry index say what the records say.
+/// Fails unless the counters, the expiry index and the elements are what the records say.
 pub(crate) fn check_counters(view: &View) {
     let mut keys = BTreeMap::new();
     let mut indexed = BTreeSet::new();
+    let mut collections = BTreeMap::new();
     scan_all(view, Table::Keys, |address, stored| {
         let generation = u64::from_be_bytes(*address.first_chunk().expect("an address has a generation"));
-        let deadline = Header::decode(stored).expect("a record").deadline;
+        let Record { header, value } = Record::decode(&Bytes::copy_from_slice(stored)).expect("a record");
+        if header.kind != Kind::String
+            && let Body::Apart(apart) = Body::decode(&value).expect("a collection")
+        {
+            assert_eq!(collections.insert(apart.id, apart), None, "two keys share a collection");
+        }
+        let deadline = header.deadline;
         let (all, expiring) = keys.entry(generation).or_insert((0, 0));
         *all += 1;
         if let Some(deadline) = deadline {
@@ -64,6 +74,17 @@ pub(crate) fn check_counters(view: &View) {
         assert_eq!((database.keys, database.expiring), counted, "the counters of database {db}");
     }
     let garbage: BTreeSet<u64> = view.head().garbage.iter().copied().collect();
+    assert_eq!(garbage.len(), view.head().garbage.len(), "each is garbage once");
+    let mut elements = BTreeMap::new();
+    scan_all(view, Table::Elements, |address, content| {
+        let id = u64::from_be_bytes(*address.first_chunk().expect("an address has a number"));
+        let Apart { count, bytes, .. } = elements.entry(id).or_insert(Apart { id, count: 0, bytes: 0 });
+        *count += 1;
+        *bytes += (address.len() - 8 + content.len()) as u64;
+    });
+    elements.retain(|id, _| !garbage.contains(id));
+    assert_eq!(elements, collections, "the elements of all collections");
+    assert!(collections.keys().all(|id| !garbage.contains(id)), "a collection in use is garbage");
     assert!(keys.keys().all(|generation| garbage.contains(generation)), "keys of no database");
 }
 

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::commands::cursor::{self, Options};
 use crate::commands::{Args, Flags, Group, Read, Spec};
-use crate::error::{ClientError, Result, text};
+use crate::error::Result;
 use crate::resp::Reply;
 use crate::store::View;
 use crate::types::{random, scan};
@@ -56,21 +57,16 @@ impl Read for Scan {
     };
 
     fn parse(args: &mut Args) -> Result<Self> {
-        let cursor = parse_cursor(&args.bytes()?)?;
-        let mut scan = Self { db: args.db, cursor, count: 10, filter: scan::Filter::default() };
-        while !args.is_empty() {
-            if args.take("COUNT") {
-                let count = args.int()?;
-                scan.count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(text::SYNTAX)?;
-            } else if args.take("MATCH") {
-                scan.filter.pattern = Some(args.bytes()?);
-            } else if args.take("TYPE") {
-                scan.filter.kind = Some(args.bytes()?);
-            } else {
-                return Err(text::SYNTAX.into());
+        let cursor = cursor::parse(&args.bytes()?)?;
+        let mut kind = None;
+        let Options { count, pattern } = Options::parse(args, |args| {
+            let is_type = args.take("TYPE");
+            if is_type {
+                kind = Some(args.bytes()?);
             }
-        }
-        Ok(scan)
+            Ok(is_type)
+        })?;
+        Ok(Self { db: args.db, cursor, count, filter: scan::Filter { pattern, kind } })
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
@@ -78,20 +74,6 @@ impl Read for Scan {
         let cursor = Reply::bulk(page.cursor.to_string());
         Ok(Reply::Array(vec![cursor, Reply::Array(page.keys.into_iter().map(Reply::Bulk).collect())]))
     }
-}
-
-/// A cursor, as `strtoul` reads it: perhaps signed, perhaps empty.
-fn parse_cursor(text: &[u8]) -> Result<u64, ClientError> {
-    let (negative, digits) = match text {
-        [] => return Ok(0),
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    let number =
-        str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let number: u64 = number.and_then(|digits| digits.parse().ok()).ok_or(text::INVALID_CURSOR)?;
-    Ok(if negative { number.wrapping_neg() } else { number })
 }
 
 /// Some key.
@@ -113,28 +95,5 @@ impl Read for RandomKey {
 
     fn execute(self, view: &View) -> Result<Reply> {
         Ok(random::key(view, self.db, &mut view.chance())?.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expect: Option<u64>) {
-        assert_eq!(parse_cursor(text.as_bytes()).ok(), expect, "{text}");
-    }
-
-    #[test]
-    fn cursors_are_read_as_redis_does() {
-        check("", Some(0));
-        check("0", Some(0));
-        check("+17", Some(17));
-        check("-1", Some(u64::MAX));
-        check("18446744073709551615", Some(u64::MAX));
-        check("18446744073709551616", None);
-        check("-", None);
-        check("0x10", None);
-        check(" 1", None);
-        check("1 ", None);
     }
 }

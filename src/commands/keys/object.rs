@@ -8,7 +8,7 @@ use crate::error::{Result, text};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
 use crate::store::View;
-use crate::types::{Record, keyspace, string};
+use crate::types::{self, Record, keyspace, string};
 
 /// Integers below this are shared in Redis, whose reference count is then no count.
 const SHARED_INTEGERS: i64 = 10_000;
@@ -31,7 +31,7 @@ impl Read for Encoding {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        Ok(self.0.record(view)?.map_or(Reply::Nil, |record| Reply::text(string::encoding(&record))))
+        Ok(self.0.record(view)?.map_or(Reply::Nil, |record| Reply::text(types::encoding(&record))))
     }
 }
 

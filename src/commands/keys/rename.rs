@@ -111,7 +111,7 @@ impl Write for Copy {
         if target.exists() && !self.replace {
             return Ok(Reply::Int(0));
         }
-        target.put_copy(tx, &record);
+        target.put_copy(tx, &record)?;
         keyspace::notify(tx, Class::Generic, "copy_to", self.to_db, &self.to);
         Ok(Reply::Int(1))
     }
@@ -149,8 +149,8 @@ impl Write for Move {
         if target.exists() {
             return Ok(Reply::Int(0));
         }
-        target.put_copy(tx, &record);
-        source.remove(tx);
+        target.put_moved(tx, &record);
+        source.vacate(tx);
         keyspace::notify(tx, Class::Generic, "move_from", self.db, &self.key);
         keyspace::notify(tx, Class::Generic, "move_to", self.to_db, &self.key);
         Ok(Reply::Int(1))

@@ -6,19 +6,22 @@
 //! the list, and the table that is computed from a run, always say what is true.
 
 pub mod exceptions;
+pub mod redis_py;
 pub mod redis_tcl;
 pub mod source;
 pub mod table;
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::wait_for;
+use exceptions::Exceptions;
 
 /// What became of one unit (a file of tests).
 pub struct Report {
@@ -44,6 +47,36 @@ pub enum Outcome {
     Skipped,
     /// Not run because the suite itself leaves it out: a tag, a version, an option that is missing.
     LeftOut,
+}
+
+/// Runs the units of a suite, or the one that `UNIT` names, and holds what comes out against the suite's list
+/// of exceptions and its table in the README. `run` is given a unit and the tests of it that are not to be run.
+#[expect(clippy::print_stdout, reason = "progress, in a run of minutes")]
+pub fn hold(suite: &str, units: &[&str], mut run: impl FnMut(&str, &[&str]) -> Result<Report>) -> Result<()> {
+    let only = std::env::var("UNIT").ok();
+    let chosen: Vec<_> =
+        units.iter().filter(|&&unit| only.as_deref().is_none_or(|only| only == unit)).collect();
+    ensure!(!chosen.is_empty(), "UNIT is one of {}", units.join(", "));
+    let list = format!("{suite}/exceptions.txt");
+    let exceptions = Exceptions::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(&list))?;
+    let mut rows = Vec::new();
+    let mut complaints = exceptions.unknown_units(units);
+    for unit in chosen {
+        let start = Instant::now();
+        let report = run(unit, &exceptions.skipped(unit))?;
+        let verdict = exceptions.judge(&report);
+        let (passed, odd) = (verdict.row.passed, verdict.complaints.len());
+        println!("{unit}: {passed} passed, {odd} not as listed, {:.1?}", start.elapsed());
+        complaints.extend(verdict.complaints);
+        rows.push(verdict.row);
+    }
+    ensure!(
+        complaints.is_empty(),
+        "{} differences from compat-tests/{list}\n\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+    table::check(suite, &rows, only.is_none())
 }
 
 /// Runs a program and all that it starts to the end: its status and what it printed. Nothing it started

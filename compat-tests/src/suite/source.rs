@@ -95,7 +95,7 @@ fn fetch(url: &str, file: &Path) -> Result<()> {
 }
 
 /// Unpacks an archive that has one directory at its top. What is at `directory` is always complete.
-fn unpack(archive: &Path, directory: &Path) -> Result<()> {
+pub fn unpack(archive: &Path, directory: &Path) -> Result<()> {
     let parent = directory.parent().context("it lies below target")?;
     let partial = tempfile::Builder::new().prefix("unpacking-").tempdir_in(parent)?;
     let mut command = Command::new("tar");

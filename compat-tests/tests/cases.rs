@@ -29,6 +29,11 @@ const COMMANDS: &[(&str, &str)] = &[
          hstrlen hvals",
     ),
     (
+        "lists",
+        "blmove blpop brpop brpoplpush lindex linsert llen lmove lpop lpos lpush lpushx lrange lrem lset ltrim rpop \
+         rpoplpush rpush rpushx",
+    ),
+    (
         "keys",
         "copy dbsize del exists expire expireat expiretime flushall flushdb keys object persist pexpire \
          pexpireat pexpiretime pttl randomkey rename renamenx scan touch ttl type unlink",

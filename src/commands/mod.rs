@@ -28,6 +28,7 @@ mod deadline;
 mod hash;
 mod help;
 mod keys;
+mod list;
 mod pause;
 mod pubsub;
 pub mod server;
@@ -66,8 +67,9 @@ pub trait Write: Sized {
 /// A write that waits, if it must, until it finds something. Each attempt is a write of its own; when it finds
 /// nothing it replies [`Blocking::EMPTY`], which no attempt that found something does. In a transaction or a script
 /// that is the answer; else the client's node waits until a key of the command holds something, and attempts again.
+/// A client that waited in vain is told [`Reply::NilArray`], whatever the command.
 pub trait Blocking: Write {
-    /// The reply to an attempt that found nothing, and to a client that waited in vain.
+    /// The reply to an attempt that found nothing.
     const EMPTY: Reply;
     /// How long the client waits at most; `None`: without end.
     fn timeout(&self) -> Option<Duration>;

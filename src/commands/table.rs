@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
-use super::{client, connection, hash, keys, pause, pubsub, server, string, transaction};
+use super::{client, connection, hash, keys, list, pause, pubsub, server, string, transaction};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
@@ -21,6 +21,7 @@ const FAMILIES: &[&[Command]] = &[
     pause::COMMANDS,
     string::COMMANDS,
     hash::COMMANDS,
+    list::COMMANDS,
     keys::COMMANDS,
     transaction::COMMANDS,
     pubsub::COMMANDS,
@@ -243,6 +244,7 @@ impl Command {
             ("@keyspace", !connection && (group == Group::Generic || (group == Group::Server && on_state))),
             ("@read", flags.has(Flags::READONLY)),
             ("@write", flags.has(Flags::WRITE)),
+            ("@list", group == Group::List),
             ("@hash", group == Group::Hash),
             ("@string", group == Group::String),
             ("@pubsub", flags.has(Flags::PUBSUB)),

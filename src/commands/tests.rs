@@ -173,9 +173,9 @@ fn sample(name: &str, chance: &mut Chance) -> String {
     let number = chance.below(50).to_string();
     match name {
         name if names_key(name) => format!("k{}", chance.below(6)),
-        "seconds" | "milliseconds" | "increment" | "decrement" | "start" | "end" | "offset" | "client-id"
-        | "numreplicas" | "timeout" | "version" | "len" => number,
-        "count" => (chance.below(9) + 1).to_string(),
+        "seconds" | "milliseconds" | "increment" | "decrement" | "start" | "end" | "stop" | "num-matches"
+        | "offset" | "client-id" | "numreplicas" | "timeout" | "version" | "len" => number,
+        "count" | "rank" => (chance.below(9) + 1).to_string(),
         "unix-time-seconds" => (1 + chance.below(2)).to_string(),
         "unix-time-milliseconds" => (900 + chance.below(300)).to_string(),
         "cursor" => "0".into(),

@@ -52,6 +52,8 @@ pub struct Applied {
     pub revision: u64,
     /// Databases and keys of what came to be there, for those who block until it does.
     pub brought: Vec<(u8, Bytes)>,
+    /// Anything may have come to be there.
+    pub brought_any: bool,
     /// How many keys ended by themselves.
     pub expired: u64,
     /// The cluster's clock after it, in ms; 0 if the entry did not touch the state.
@@ -195,6 +197,7 @@ impl Machine {
             applied.events = std::mem::take(&mut tx.effects.events);
             applied.touched = tx.effects.touched.take().unwrap_or_default();
             applied.brought = std::mem::take(&mut tx.effects.brought);
+            applied.brought_any = tx.effects.brought_any;
             applied.expired = tx.effects.expired;
             applied.revision = tx.head().revision;
             applied.clock_ms = clock;

@@ -68,6 +68,9 @@ impl Listener for Applying {
     fn applied(&self, position: Position, applied: Applied) {
         self.metrics.hot.expired_keys.fetch_add(applied.expired, Ordering::Relaxed);
         let receivers = self.deliver(&applied.events);
+        if applied.brought_any {
+            self.waiting.ring_all();
+        }
         for (db, key) in &applied.brought {
             self.waiting.ring(*db, key);
         }

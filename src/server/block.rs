@@ -94,7 +94,7 @@ impl Dispatcher {
             };
             match self.wait(Blocked::Command, rung, out, sink).await {
                 Waited::Done(true) => {}
-                Waited::Done(false) | Waited::Unblocked(Unblock::Timeout) => return Some(patience.empty),
+                Waited::Done(false) | Waited::Unblocked(Unblock::Timeout) => return Some(Reply::NilArray),
                 Waited::Unblocked(Unblock::Error) => return Some(text::UNBLOCKED.into()),
                 Waited::Gone => return None,
             }

@@ -10,6 +10,8 @@ pub struct Effects {
     pub changed: bool,
     /// Databases and keys of what came to be there, for those who block until it does.
     pub brought: Vec<(u8, Bytes)>,
+    /// Anything may have come to be there.
+    pub brought_any: bool,
     /// How many keys have ended by themselves.
     pub expired: u64,
     /// What may no longer be as somebody here remembers it, in order. Gathered only where a client keeps

@@ -34,6 +34,8 @@ pub const INLINE_BYTES_MAX: usize = 1024;
 /// Elements that are copied between two looks at the state.
 const COPY_BATCH: usize = 1_000;
 
+const LENGTH_BYTES: usize = 4;
+
 const INLINE: u8 = 1;
 const APART: u8 = 2;
 
@@ -197,6 +199,39 @@ impl Apart {
     }
 }
 
+/// Byte strings one after another, each behind its length, 4 bytes big-endian.
+pub(super) fn pack<'a>(parts: impl IntoIterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let mut packed = BytesMut::with_capacity(packed_bytes(parts.clone()));
+    for part in parts {
+        packed.put_u32(u32::try_from(part.len()).expect("what lies in a record is short"));
+        packed.put_slice(part);
+    }
+    packed.freeze()
+}
+
+/// How long [`pack`] makes them.
+pub(super) fn packed_bytes<'a>(parts: impl IntoIterator<Item = &'a Bytes>) -> usize {
+    parts.into_iter().map(|part| LENGTH_BYTES + part.len()).sum()
+}
+
+/// What was [packed](pack).
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is cut off.
+pub(super) fn unpack(packed: &Bytes) -> Result<Vec<Bytes>, StoreError> {
+    let mut rest = packed.clone();
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let length = u32::from_be_bytes(*rest.first_chunk().ok_or_else(corrupt)?) as usize;
+        let end = LENGTH_BYTES + length;
+        if rest.len() < end {
+            return Err(corrupt());
+        }
+        parts.push(rest.split_to(end).slice(LENGTH_BYTES..));
+    }
+    Ok(parts)
+}
+
 /// The number of the collection that a value of this kind is, if it lies apart.
 pub(super) fn apart_of(kind: Kind, value: &[u8]) -> Option<u64> {
     match value.split_first() {
@@ -267,6 +302,16 @@ mod tests {
             &Body::Apart(Apart { id: 0x102, count: 3, bytes: 4 }),
             &[2, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
         );
+    }
+
+    #[test]
+    fn what_is_cut_off_is_corrupt() {
+        let packed = pack(&[Bytes::from("f"), Bytes::from("v1"), Bytes::new(), Bytes::new()]);
+        assert_eq!(&packed[..], b"\0\0\0\x01f\0\0\0\x02v1\0\0\0\0\0\0\0\0");
+        assert_eq!(unpack(&packed).expect("as it was written").len(), 4);
+        for cut in [1, 4, 6, 9, 10, 12, 18] {
+            unpack(&packed.slice(..cut)).expect_err("it is cut off");
+        }
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! [apart](super::collection), in the order of their bytes.
 //!
 //! # Format
-//! In a record: of each field the length, 4 bytes big-endian, the field, and its value in the same way. Apart:
-//! the field is the element's name and the value its content.
+//! In a record: each field and its value, as [`collection::pack`] has them. Apart: the field is the element's name
+//! and the value its content.
 
 use std::ops::ControlFlow;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::collection::{Apart, Body, INLINE_BYTES_MAX};
+use super::collection::{self, Apart, Body, INLINE_BYTES_MAX};
 use super::keyspace::{self, Expiry, Place};
 use super::record::{Form, Kind, Record};
 use super::scan::Filter;
@@ -25,8 +25,6 @@ use crate::store::{Chance, Txn, View};
 /// `hash-max-listpack-entries` and `hash-max-listpack-value`.
 const LISTPACK_FIELDS_MAX: u64 = 512;
 const LISTPACK_BYTES_MAX: usize = 64;
-
-const LENGTH_BYTES: usize = 4;
 
 /// A hash, as it was found. Without a key it has no fields.
 #[derive(Clone, Debug)]
@@ -252,7 +250,7 @@ impl<'k> Change<'k> {
             return false;
         }
         let body = match self.hash {
-            Hash::Small(pairs) => Body::Inline(encode(&pairs)),
+            Hash::Small(pairs) => Body::Inline(collection::pack(parts(&pairs))),
             Hash::Large(apart) => Body::Apart(apart),
         };
         self.place.put(tx, Kind::Hash, self.form, body.encode(), Expiry::Keep);
@@ -262,7 +260,7 @@ impl<'k> Change<'k> {
     /// Moves the fields out of the record if they have become too many for it.
     fn move_apart(&mut self, tx: &mut Txn) -> Result<(), StoreError> {
         if let Hash::Small(pairs) = &self.hash
-            && encoded_bytes(pairs) > INLINE_BYTES_MAX
+            && collection::packed_bytes(parts(pairs)) > INLINE_BYTES_MAX
         {
             let mut apart = Apart::create(tx);
             for (field, value) in pairs {
@@ -306,37 +304,17 @@ fn place(pairs: &[(Bytes, Bytes)], field: &[u8]) -> Option<usize> {
     pairs.iter().position(|(known, _)| known == field)
 }
 
-fn encoded_bytes(pairs: &[(Bytes, Bytes)]) -> usize {
-    pairs.iter().map(|(field, value)| 2 * LENGTH_BYTES + field.len() + value.len()).sum()
+fn parts(pairs: &[(Bytes, Bytes)]) -> impl Iterator<Item = &Bytes> + Clone {
+    pairs.iter().flat_map(|(field, value)| [field, value])
 }
 
-fn encode(pairs: &[(Bytes, Bytes)]) -> Bytes {
-    let mut encoded = BytesMut::with_capacity(encoded_bytes(pairs));
-    for part in pairs.iter().flat_map(|(field, value)| [field, value]) {
-        encoded.put_u32(u32::try_from(part.len()).expect("what lies in a record is short"));
-        encoded.put_slice(part);
-    }
-    encoded.freeze()
-}
-
-fn decode(encoded: &Bytes) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-    let mut rest = encoded.clone();
-    let mut pairs = Vec::new();
-    while !rest.is_empty() {
-        pairs.push((take(&mut rest)?, take(&mut rest)?));
+fn decode(packed: &Bytes) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    let mut parts = collection::unpack(packed)?.into_iter();
+    let mut pairs = Vec::with_capacity(parts.len() / 2);
+    while let (Some(field), Some(value)) = (parts.next(), parts.next()) {
+        pairs.push((field, value));
     }
     Ok(pairs)
-}
-
-/// Takes a length and as many bytes off the front.
-fn take(rest: &mut Bytes) -> Result<Bytes, StoreError> {
-    let corrupt = || StoreError::Corrupt("a hash in a key's record is cut off".into());
-    let length = u32::from_be_bytes(*rest.first_chunk().ok_or_else(corrupt)?) as usize;
-    let end = LENGTH_BYTES + length;
-    if rest.len() < end {
-        return Err(corrupt());
-    }
-    Ok(rest.split_to(end).slice(LENGTH_BYTES..))
 }
 
 #[cfg(test)]
@@ -345,14 +323,10 @@ mod tests {
 
     #[test]
     fn recorded_bytes_decode() {
-        let encoded = Bytes::from_static(b"\0\0\0\x01f\0\0\0\x02v1\0\0\0\0\0\0\0\0");
+        let packed = Bytes::from_static(b"\0\0\0\x01f\0\0\0\x02v1\0\0\0\0\0\0\0\0");
         let pairs = vec![(Bytes::from("f"), Bytes::from("v1")), (Bytes::new(), Bytes::new())];
-        assert_eq!(decode(&encoded).expect("as it was written"), pairs);
-        assert_eq!(encode(&pairs), encoded);
-        assert_eq!(encoded_bytes(&pairs), encoded.len());
-        for cut in [1, 4, 5, 9, 10, 12, 15, 18] {
-            decode(&encoded.slice(..cut)).expect_err("it is cut off");
-        }
+        assert_eq!(decode(&packed).expect("as it was written"), pairs);
+        assert_eq!(collection::pack(parts(&pairs)), packed);
     }
 
     #[test]

@@ -306,6 +306,7 @@ pub fn flush(tx: &mut Txn, db: u8) {
 pub fn swap(tx: &mut Txn, one: u8, other: u8) {
     if one != other {
         touch_all(tx);
+        tx.effects.brought_any = true;
         let revision = change(tx);
         let databases = &mut tx.head_mut().databases;
         databases.swap(usize::from(one), usize::from(other));

@@ -6,6 +6,7 @@ pub mod expiry;
 pub mod hash;
 pub mod keyspace;
 pub mod lcs;
+pub mod list;
 pub mod random;
 pub mod record;
 pub mod scan;
@@ -23,5 +24,7 @@ pub fn encoding(record: &Record) -> &'static str {
     match record.header.kind {
         Kind::String => string::encoding(record),
         Kind::Hash => hash::encoding(record),
+        // Redis 7.0 has one for all lists.
+        Kind::List => "quicklist",
     }
 }

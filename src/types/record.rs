@@ -9,6 +9,7 @@ use crate::error::StoreError;
 pub enum Kind {
     String,
     Hash,
+    List,
 }
 
 impl Kind {
@@ -18,6 +19,7 @@ impl Kind {
         match self {
             Self::String => "string",
             Self::Hash => "hash",
+            Self::List => "list",
         }
     }
 }
@@ -57,7 +59,7 @@ pub struct Header {
 /// | at | bytes | what |
 /// | --- | --- | --- |
 /// | 0 | 1 | format: 1 |
-/// | 1 | 1 | kind: 1 string, 2 hash |
+/// | 1 | 1 | kind: 1 string, 2 hash, 3 list |
 /// | 2 | 1 | form: 0 whole, 1 changed, 2 computed, 3 grown |
 /// | 3 | 8 | deadline in milliseconds; 0: none |
 /// | 11 | 8 | revision that created the key |
@@ -86,6 +88,7 @@ impl Header {
         let kind = match header[1] {
             1 => Kind::String,
             2 => Kind::Hash,
+            3 => Kind::List,
             other => return Err(corrupt(&format!("its kind is {other}"))),
         };
         let form = match header[2] {
@@ -126,6 +129,7 @@ impl Record {
         stored.put_u8(match header.kind {
             Kind::String => 1,
             Kind::Hash => 2,
+            Kind::List => 3,
         });
         stored.put_u8(match header.form {
             Form::Whole => 0,
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_kind_and_form_comes_back() {
-        for kind in [Kind::String, Kind::Hash] {
+        for kind in [Kind::String, Kind::Hash, Kind::List] {
             for form in [Form::Whole, Form::Changed, Form::Computed, Form::Grown] {
                 let header = Header { kind, form, ..recorded().header };
                 let record = Record { header, ..recorded() };

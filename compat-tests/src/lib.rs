@@ -9,6 +9,7 @@ pub mod case;
 pub mod client;
 pub mod cluster;
 pub mod oracle;
+pub mod program;
 pub mod reply;
 pub mod runner;
 pub mod suite;

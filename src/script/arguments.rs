@@ -28,6 +28,8 @@ const CALLS: usize = 2;
 pub struct Arguments<'a> {
     lua: &'a Lua,
     name: &'static str,
+    /// How many calls ago the script was left.
+    calls: usize,
     values: MultiValue,
 }
 
@@ -49,20 +51,23 @@ pub fn function<R: IntoLuaMulti>(
 ///
 /// # Errors
 /// Out of memory.
-pub fn inner<R: IntoLuaMulti>(
+pub(super) fn inner<R: IntoLuaMulti>(
     lua: &Lua,
     name: &'static str,
     calls: usize,
     body: impl Fn(&Lua, &Arguments) -> Result<R> + 'static,
 ) -> Result<Function> {
     lua.create_function(move |lua, values: MultiValue| {
-        body(lua, &Arguments { lua, name, values }).map_err(|error| located(lua, calls, error))
+        body(lua, &Arguments { lua, name, calls, values }).map_err(|error| located(lua, calls, error))
     })
 }
 
 /// A function of C that calls another with its arguments, if they are not too many.
+///
+/// # Errors
+/// Out of memory.
 #[expect(unsafe_code, reason = "only C sees how many arguments there are before they are all referred to")]
-fn bounded(lua: &Lua, function: Function) -> Result<Function> {
+pub(super) fn bounded(lua: &Lua, function: Function) -> Result<Function> {
     unsafe extern "C-unwind" fn call(state: *mut ffi::lua_State) -> c_int {
         unsafe {
             let count = ffi::lua_gettop(state);
@@ -99,6 +104,12 @@ pub(super) fn place(lua: &Lua, level: usize) -> String {
 }
 
 impl<'a> Arguments<'a> {
+    /// The interpreter they are in.
+    #[must_use]
+    pub const fn lua(&self) -> &'a Lua {
+        self.lua
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -167,12 +178,12 @@ impl<'a> Arguments<'a> {
         number.ok_or_else(|| self.wrong_type(index, "number"))
     }
 
-    /// The number at `index` as an integer, cut towards zero; what does not fit becomes the nearest that does.
+    /// The number at `index` as an integer, see [`to_integer`].
     ///
     /// # Errors
     /// As [`Arguments::number`].
     pub fn integer(&self, index: usize) -> Result<i64> {
-        Ok(self.number(index)? as i64)
+        self.number(index).map(to_integer)
     }
 
     /// [`Arguments::integer`], or `default` if the argument is missing or nil.
@@ -208,16 +219,25 @@ impl<'a> Arguments<'a> {
     /// "bad argument", because of `why`, by the name that the script has for the function.
     #[must_use]
     pub fn bad(&self, index: usize, why: &str) -> Error {
-        let called = self.lua.inspect_stack(CALLS - 1, |called| {
+        self.bad_place(index as i64 + 1, why)
+    }
+
+    /// "bad argument #0", because of `why` all of them are.
+    #[must_use]
+    pub fn bad_call(&self, why: &str) -> Error {
+        self.bad_place(0, why)
+    }
+
+    fn bad_place(&self, place: i64, why: &str) -> Error {
+        let called = self.lua.inspect_stack(self.calls - 1, |called| {
             let names = called.names();
             (names.name.map(|name| name.into_owned()), names.name_what == Some("method"))
         });
         let (name, is_method) = called.unwrap_or_default();
         let name = name.as_deref().unwrap_or(self.name);
-        Error::runtime(match (is_method, index) {
-            (true, 0) => format!("calling '{name}' on bad self ({why})"),
-            (true, index) => format!("bad argument #{index} to '{name}' ({why})"),
-            (false, index) => format!("bad argument #{} to '{name}' ({why})", index + 1),
+        Error::runtime(match place - i64::from(is_method) {
+            0 if is_method => format!("calling '{name}' on bad self ({why})"),
+            place => format!("bad argument #{place} to '{name}' ({why})"),
         })
     }
 
@@ -238,6 +258,14 @@ pub fn type_name(value: &Value) -> &'static str {
         Value::Error(_) => "string",
         value => value.type_name(),
     }
+}
+
+/// A number as an integer, cut towards zero as a cast in C does it on the usual processors: what does not fit
+/// becomes the smallest.
+#[must_use]
+pub fn to_integer(number: f64) -> i64 {
+    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number);
+    if fits { number as i64 } else { i64::MIN }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ impl Interpreter {
 
     /// Runs a chunk within `limits`, and says whether it was aborted.
     pub fn evaluate<R: FromLuaMulti>(&self, source: &str, limits: Limits) -> (Result<R>, Option<Abort>) {
+        lib::reset(&self.lua);
         let result = budget::open(&self.lua, limits)
             .and_then(|()| self.lua.load(source).set_name("@user_script").eval());
         match budget::close(&self.lua) {

@@ -8,5 +8,5 @@ mod lib;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use arguments::{Arguments, function, type_name};
+pub use arguments::{Arguments, function, to_integer, type_name};
 pub use interpreter::Interpreter;

@@ -15,6 +15,8 @@ pub mod types;
 
 pub mod script;
 
+pub mod tracking;
+
 pub mod session;
 
 pub mod commands;

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
     &["error", "metrics", "glob", "env"],
     &["resp", "store", "config"],
     &["types", "pubsub", "acl"],
-    &["script"],
+    &["script", "tracking"],
     &["session"],
     &["commands"],
     &["machine"],

@@ -124,6 +124,9 @@ mod tests {
             self.0.lock().expect("no test panics here").push(frame);
             true
         }
+        fn push_behind(&self, frame: Bytes) -> bool {
+            self.push(frame)
+        }
         fn close(&self) {
             self.push(Bytes::from("closed"));
         }

@@ -107,6 +107,8 @@ pub struct ClientsInfo {
     pub connected: u64,
     pub connected_max: u64,
     pub blocked: u64,
+    /// Those that keep copies of keys.
+    pub tracking: u64,
     /// The longest input and output waiting on a connection of late, in bytes.
     pub input_bytes_max: u64,
     pub output_bytes_max: u64,
@@ -164,6 +166,10 @@ pub struct StatsInfo {
     pub keyspace_misses: u64,
     pub pubsub_channels: u64,
     pub pubsub_patterns: u64,
+    /// Keys that clients keep copies of, pairs of key and client, and prefixes that clients ask for.
+    pub tracked_keys: u64,
+    pub tracked_items: u64,
+    pub tracked_prefixes: u64,
     pub error_replies: u64,
     pub reads_processed: u64,
     pub writes_processed: u64,

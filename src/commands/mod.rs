@@ -33,6 +33,7 @@ mod pause;
 mod pubsub;
 pub mod server;
 mod string;
+mod tracking;
 mod transaction;
 
 #[cfg(test)]

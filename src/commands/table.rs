@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
-use super::{client, connection, hash, keys, list, pause, pubsub, server, string, transaction};
+use super::{client, connection, hash, keys, list, pause, pubsub, server, string, tracking, transaction};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
@@ -23,6 +23,7 @@ const FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     list::COMMANDS,
     keys::COMMANDS,
+    tracking::COMMANDS,
     transaction::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,

@@ -248,6 +248,7 @@ fn mutate(argv: &mut Vec<Bytes>, chance: &mut Chance) {
 const PARTLY_PARSED: &[(&str, &str)] = &[
     ("CLIENT|KILL", "it knows one user"),
     ("CLIENT|LIST", "Redis documents its filters together and takes one of them"),
+    ("CLIENT|TRACKING", "the word PREFIX stands before each prefix"),
     ("COPY", "a key is not copied over itself"),
     ("LCS", "one asks for the length or for the indexes"),
     ("DEBUG", "its subcommands are arguments to it"),

@@ -306,7 +306,6 @@ pub static TOPICS: [Topic; 6] = [
             remembered("lazyfree-lazy-user-flush", Format::YesNo, "no"),
             remembered("replica-lazy-flush", Format::YesNo, "no"),
             remembered("busy-reply-threshold", int(0, i64::MAX), "5000"),
-            remembered("tracking-table-max-keys", int(0, i64::MAX), "1000000"),
             remembered("acllog-max-len", int(0, i64::MAX), "128"),
             remembered(
                 "acl-pubsub-default",

@@ -107,6 +107,12 @@ impl Settings {
         usize::try_from(self.slowlog_entries_max.load(Relaxed)).unwrap_or(usize::MAX)
     }
 
+    /// How many keys are remembered of which clients keep copies (`tracking-table-max-keys`); 0: no limit.
+    #[must_use]
+    pub fn tracked_keys_max(&self) -> u64 {
+        self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.number("tracking-table-max-keys")
+    }
+
     /// How much unread output each class of clients may have.
     #[must_use]
     pub fn output_limits(&self) -> OutputLimits {

@@ -15,6 +15,7 @@ use crate::machine::{Applied, Machine, Position};
 use crate::metrics::Metrics;
 use crate::pubsub::Hub;
 use crate::raft::Listener;
+use crate::session::Registry;
 use crate::store::Event;
 
 /// Hears what the machine did.
@@ -24,6 +25,7 @@ pub struct Applying {
     pub clock: Arc<ClusterClock>,
     pub hub: Arc<Hub>,
     pub waiting: Arc<Waiting>,
+    pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     /// When the next key expires, in cluster ms.
     pub deadline: watch::Sender<Option<u64>>,
@@ -74,6 +76,8 @@ impl Listener for Applying {
         for (db, key) in &applied.brought {
             self.waiting.ring(*db, key);
         }
+        let author = |author| self.proposals.client(author);
+        self.registry.tracking().touched(&applied.touched, applied.revision, author);
         if applied.clock_ms > 0 {
             let living = position.term == self.followed_term.load(Ordering::Relaxed);
             self.clock.applied(applied.clock_ms, living);
@@ -100,6 +104,7 @@ impl Listener for Applying {
         if let Some(position) = machine.position() {
             self.applied.advance(position.index, clock_ms);
         }
+        self.registry.tracking().flush();
         let nobody = Arc::new(Vec::new());
         for outcome in machine.kept_outcomes() {
             self.proposals.finished(&outcome, &nobody);

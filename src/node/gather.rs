@@ -34,6 +34,22 @@ pub async fn wait(env: &Env, limit: Duration, changed: &Notify, complete: impl F
 pub struct Contributor {
     /// The last round it took part in; 0 before its first.
     round: AtomicU64,
+    /// The connection's client, or 0.
+    client: u64,
+}
+
+impl Contributor {
+    /// The connection of a client.
+    #[must_use]
+    pub const fn of(client: u64) -> Self {
+        Self { round: AtomicU64::new(0), client }
+    }
+
+    /// The client's number, or 0.
+    #[must_use]
+    pub const fn client(&self) -> u64 {
+        self.client
+    }
 }
 
 /// Counts who takes part in the rounds of one queue.

@@ -365,6 +365,7 @@ impl Host for Node {
         let stats = self.store.stats().unwrap_or_default();
         let commands = self.commands_info();
         let errors = self.figures.errors.lock().expect("no holder panics").clone();
+        let tracked = self.registry.tracking().totals();
         let calls_in = |class: fn(&commands::Lane) -> bool| {
             let rows = commands::all().iter().filter(|command| class(&command.lane));
             rows.map(|command| self.metrics.commands.read(command.index).calls).sum()
@@ -384,6 +385,7 @@ impl Host for Node {
             clients: ClientsInfo {
                 connected: self.registry.len() as u64,
                 connected_max: self.settings.clients_max(),
+                tracking: tracked.clients as u64,
                 blocked: self.registry.blocked() as u64,
                 ..ClientsInfo::default()
             },
@@ -422,6 +424,9 @@ impl Host for Node {
                 keyspace_misses: load(&hot.keyspace_misses),
                 pubsub_channels: self.hub.channel_count() as u64,
                 pubsub_patterns: self.hub.pattern_count() as u64,
+                tracked_keys: tracked.keys as u64,
+                tracked_items: tracked.items as u64,
+                tracked_prefixes: tracked.prefixes as u64,
                 error_replies: load(&hot.error_replies),
                 reads_processed: calls_in(|lane| matches!(lane, commands::Lane::Read(_))),
                 writes_processed: calls_in(|lane| matches!(lane, commands::Lane::Write(_))),
@@ -471,7 +476,9 @@ impl Host for Node {
     }
 
     fn config_set(&self, options: &[(Bytes, Bytes)]) -> Result<(), ClientError> {
-        self.settings.set(options)
+        self.settings.set(options)?;
+        self.registry.tracking().limit(self.settings.tracked_keys_max());
+        Ok(())
     }
 
     fn config_rewrite(&self) -> Result<(), ClientError> {

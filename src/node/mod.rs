@@ -194,6 +194,8 @@ impl Node {
         let reads = Arc::new(reads);
         let hub = Arc::new(Hub::default());
         let waiting = Arc::<Waiting>::default();
+        let registry = Arc::new(Registry::new(Arc::clone(store.local().copies())));
+        registry.tracking().limit(settings.tracked_keys_max());
         let deadline = crate::types::expiry::next_deadline(&store.view(0))?;
         let (deadline_sender, deadline) = watch::channel(deadline);
         let followed_term = Arc::new(AtomicU64::new(0));
@@ -203,6 +205,7 @@ impl Node {
             clock: Arc::clone(&clock),
             hub: Arc::clone(&hub),
             waiting: Arc::clone(&waiting),
+            registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             deadline: deadline_sender,
             followed_term: Arc::clone(&followed_term),
@@ -271,7 +274,8 @@ impl Node {
         }
         {
             let (view, metrics) = (consensus.view(), Arc::clone(&metrics));
-            tasks.push(spawn(Box::pin(follow_leader(view, identity.node, followed_term, metrics))));
+            let following = follow_leader(view, identity.node, followed_term, metrics, Arc::clone(&registry));
+            tasks.push(spawn(Box::pin(following)));
         }
         {
             let (env, consensus, peers) = (env.clone(), consensus.clone(), config.peers.clone());
@@ -290,7 +294,7 @@ impl Node {
             settings,
             metrics,
             hub,
-            registry: Arc::new(Registry::default()),
+            registry,
             consensus,
             store,
             wal,
@@ -515,8 +519,10 @@ async fn follow_leader(
     node: u64,
     followed_term: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
+    registry: Arc<Registry>,
 ) {
     let mut last = None;
+    let mut heard = None;
     let mut campaigned = 0;
     loop {
         let (leader, role, term) = {
@@ -529,6 +535,13 @@ async fn follow_leader(
         }
         let follows = leader.is_some_and(|leader| leader != node);
         followed_term.store(if follows { term } else { 0 }, Ordering::Relaxed);
+        if leader != heard {
+            if heard.is_some() {
+                // A node without a leader hears of no change: what its clients have kept may be old.
+                registry.tracking().flush();
+            }
+            heard = leader;
+        }
         if leader.is_some() && leader != last {
             if last.is_some() {
                 metrics.recorded.leader_changes.increment(1);

@@ -31,6 +31,7 @@ use crate::machine::entry::GroupBuilder;
 use crate::raft::wire::{Request, Response};
 use crate::raft::{Identity, Peers, View};
 use crate::resp::Reply;
+use crate::store::Author;
 
 /// A group takes no further command once it is this large.
 const GROUP_BYTES: usize = 1 << 20;
@@ -123,6 +124,7 @@ struct Draft {
 
 struct Waiter {
     range: Range<usize>,
+    client: u64,
     since: Duration,
     sender: oneshot::Sender<Result<Answers, ClientError>>,
 }
@@ -165,7 +167,7 @@ impl Proposals {
         fill(&mut state.open.group);
         let end = state.open.group.commands() as usize;
         state.waiting_bytes += state.open.group.len() - bytes;
-        state.open.waiters.push(Waiter { range: first..end, since, sender });
+        state.open.waiters.push(Waiter { range: first..end, client: contributor.client(), since, sender });
         state.gather.join(contributor);
         if state.open.group.len() >= GROUP_BYTES {
             let full = std::mem::take(&mut state.open);
@@ -197,6 +199,14 @@ impl Proposals {
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// The client that a command came from, if it still waits for the answer.
+    #[must_use]
+    pub fn client(&self, author: Author) -> Option<u64> {
+        let state = self.state.lock().expect("no holder panics");
+        let sent = state.sent.iter().find(|sent| sent.sequence == author.sequence)?;
+        sent.waiters.iter().find(|waiter| waiter.range.contains(&author.place)).map(|waiter| waiter.client)
     }
 
     /// How many commands wait for an answer.

@@ -47,7 +47,7 @@ impl Dispatcher {
                     if let Some(how) = self.session.client().unblocked() {
                         break Waited::Unblocked(how);
                     }
-                    self.outbox.take(out);
+                    self.outbox.take_all(out);
                 }
                 () = sink.gone() => break Waited::Gone,
             }

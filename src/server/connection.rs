@@ -61,7 +61,7 @@ struct Connection {
 impl Connection {
     async fn run(&mut self) {
         loop {
-            self.writer.outbox.take(&mut self.out);
+            self.writer.outbox.take_all(&mut self.out);
             if !self.out.is_empty() && !self.writer.flush(&mut self.out).await {
                 return;
             }
@@ -103,6 +103,7 @@ impl Connection {
                 }
                 more = wire.more;
             }
+            self.writer.outbox.take_all(&mut self.out);
             if many {
                 tokio::task::yield_now().await;
             }

@@ -56,6 +56,8 @@ pub(super) struct Item {
     pub(super) resolved: Resolved,
     pub(super) argv: Vec<Bytes>,
     pub(super) db: u8,
+    /// Whether the client is remembered with what this reads.
+    pub(super) keeps_copies: bool,
 }
 
 impl Item {
@@ -77,9 +79,9 @@ impl Dispatcher {
     pub fn new(node: Arc<Node>, session: Session, outbox: Arc<Queue>) -> Self {
         Self {
             node,
-            session,
             outbox,
-            writes: Contributor::default(),
+            writes: Contributor::of(session.id()),
+            session,
             reads: Arc::default(),
             run: Run::Nothing,
             fresh: None,
@@ -134,7 +136,8 @@ impl Dispatcher {
                 return false;
             }
         }
-        let item = Item { resolved, argv, db: self.session.db() };
+        let keeps_copies = self.session.keeps_copies();
+        let item = Item { resolved, argv, db: self.session.db(), keeps_copies };
         if gate::queues(resolved.command, &self.session) {
             if !self.finish_run(out, sink).await {
                 return false;
@@ -156,6 +159,9 @@ impl Dispatcher {
             self.finish(item.resolved.command, &item.argv, &reply, &[], out);
             return true;
         }
+        if matches!(resolved.command.lane, Lane::Write(_) | Lane::Read(_)) {
+            self.session.end_caching();
+        }
         match (resolved.command.lane, &mut self.run) {
             (Lane::Write(_), Run::Writes(items)) | (Lane::Read(_), Run::Reads(items)) => items.push(item),
             (Lane::Write(_), _) => {
@@ -173,6 +179,9 @@ impl Dispatcher {
                     return false;
                 }
                 let Some(reply) = self.run_here(&item, out, sink).await else { return false };
+                if item.resolved.command.spec.parent() != Some("CLIENT") {
+                    self.session.end_caching();
+                }
                 self.finish(item.resolved.command, &item.argv, &reply, &[], out);
             }
         }
@@ -284,7 +293,7 @@ impl Dispatcher {
         let mut replies = Vec::with_capacity(items.len().min(128));
         let mut bytes = 0;
         for item in items {
-            let reply = self.read_one(&item.resolved, &mut item.args(), view);
+            let reply = self.read_one(item, view);
             bytes += size(&reply);
             replies.push(reply);
             if bytes >= OUTPUT_BYTES {
@@ -294,11 +303,12 @@ impl Dispatcher {
         replies
     }
 
-    fn read_one(&self, resolved: &Resolved, args: &mut Args, view: &View) -> Reply {
-        let Lane::Read(execute) = resolved.command.lane else {
+    fn read_one(&self, item: &Item, view: &View) -> Reply {
+        let Lane::Read(execute) = item.resolved.command.lane else {
             unreachable!("only reads are collected for reading");
         };
-        execute(args, view).unwrap_or_else(|failure| self.failed(failure))
+        self.remember(item, view);
+        execute(&mut item.args(), view).unwrap_or_else(|failure| self.failed(failure))
     }
 
     /// A command about this connection or this node. `None` when the connection is gone.
@@ -392,6 +402,7 @@ impl Dispatcher {
     /// What is about this connection or node runs here, once that has succeeded; nothing of it touches the
     /// state, so its place among the others does not show.
     async fn exec(&mut self) -> Reply {
+        let keeps_copies = self.session.keeps_copies();
         let Transaction { commands, watched } = self.session.take_transaction();
         let guards = watched
             .into_iter()
@@ -400,7 +411,7 @@ impl Dispatcher {
         let mut items = Vec::with_capacity(commands.len());
         for queued in commands {
             match commands::resolve(&queued.argv) {
-                Ok(resolved) => items.push(Item { resolved, argv: queued.argv, db: queued.db }),
+                Ok(resolved) => items.push(Item { resolved, argv: queued.argv, db: queued.db, keeps_copies }),
                 Err(error) => return error.into(),
             }
         }
@@ -411,7 +422,10 @@ impl Dispatcher {
             .map(|item| Call { db: item.db, argv: item.argv.clone() })
             .collect::<Vec<_>>();
         let replies = if items.iter().any(|item| matches!(lane(item), Lane::Write(_))) {
-            self.exec_logged(Proposed::Transaction { guards, calls }).await
+            self.hold(&items);
+            let replies = self.exec_logged(Proposed::Transaction { guards, calls }).await;
+            self.release(&items);
+            replies
         } else {
             self.exec_reading(&guards, &items).await
         };
@@ -470,7 +484,7 @@ impl Dispatcher {
                 }
             }
             let reads = items.iter().filter(|item| matches!(item.resolved.command.lane, Lane::Read(_)));
-            Reply::Array(reads.map(|item| self.read_one(&item.resolved, &mut item.args(), view)).collect())
+            Reply::Array(reads.map(|item| self.read_one(item, view)).collect())
         });
         Ok(reply.await)
     }

@@ -5,6 +5,7 @@
 
 mod block;
 mod connection;
+mod copies;
 mod dispatch;
 mod health;
 pub mod http;

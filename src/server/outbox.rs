@@ -25,6 +25,9 @@ pub struct Queue {
 #[derive(Default)]
 struct Frames {
     queue: VecDeque<Bytes>,
+    /// What must not overtake a reply.
+    behind: VecDeque<Bytes>,
+    /// Of both.
     bytes: usize,
 }
 
@@ -42,17 +45,25 @@ impl Queue {
         }
     }
 
-    /// Appends all that waits to `out`.
+    /// Appends to `out` what may stand before a reply.
     pub fn take(&self, out: &mut BytesMut) {
-        if self.waiting.load(Ordering::Acquire) == 0 {
-            return;
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            let mut frames = self.frames.lock().expect("no holder panics");
+            let Frames { queue, bytes, .. } = &mut *frames;
+            drain(queue, bytes, out);
+            self.waiting.store(frames.behind.len(), Ordering::Release);
         }
-        let mut frames = self.frames.lock().expect("no holder panics");
-        for frame in frames.queue.drain(..) {
-            out.extend_from_slice(&frame);
+    }
+
+    /// Appends all that waits to `out`, which has the replies to all that was asked for.
+    pub fn take_all(&self, out: &mut BytesMut) {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            let mut frames = self.frames.lock().expect("no holder panics");
+            let Frames { queue, behind, bytes } = &mut *frames;
+            drain(queue, bytes, out);
+            drain(behind, bytes, out);
+            self.waiting.store(0, Ordering::Release);
         }
-        frames.bytes = 0;
-        self.waiting.store(0, Ordering::Release);
     }
 
     /// Whether the connection is to end now.
@@ -72,10 +83,8 @@ impl Queue {
             self.changed.notified().await;
         }
     }
-}
 
-impl Outbox for Queue {
-    fn push(&self, frame: Bytes) -> bool {
+    fn add(&self, frame: Bytes, choose: fn(&mut Frames) -> &mut VecDeque<Bytes>) -> bool {
         if self.is_closed() {
             return false;
         }
@@ -87,11 +96,28 @@ impl Outbox for Queue {
             return false;
         }
         frames.bytes += frame.len();
-        frames.queue.push_back(frame);
-        self.waiting.store(frames.queue.len(), Ordering::Release);
+        choose(&mut frames).push_back(frame);
+        self.waiting.store(frames.queue.len() + frames.behind.len(), Ordering::Release);
         drop(frames);
         self.changed.notify_one();
         true
+    }
+}
+
+fn drain(queue: &mut VecDeque<Bytes>, bytes: &mut usize, out: &mut BytesMut) {
+    for frame in queue.drain(..) {
+        *bytes -= frame.len();
+        out.extend_from_slice(&frame);
+    }
+}
+
+impl Outbox for Queue {
+    fn push(&self, frame: Bytes) -> bool {
+        self.add(frame, |frames| &mut frames.queue)
+    }
+
+    fn push_behind(&self, frame: Bytes) -> bool {
+        self.add(frame, |frames| &mut frames.behind)
     }
 
     fn close(&self) {
@@ -105,6 +131,6 @@ impl Outbox for Queue {
 
     fn queued(&self) -> (usize, usize) {
         let frames = self.frames.lock().expect("no holder panics");
-        (frames.queue.len(), frames.bytes)
+        (frames.queue.len() + frames.behind.len(), frames.bytes)
     }
 }

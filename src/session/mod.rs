@@ -9,6 +9,7 @@
 //! EXEC and WATCH. They check what can be checked here and leave a [`Request`], which the connection takes
 //! and serves.
 
+mod caching;
 mod outbox;
 mod registry;
 mod transaction;
@@ -24,8 +25,9 @@ use crate::pubsub::{Hub, Subscriber};
 use crate::resp::{Protocol, Reply, number};
 use crate::types::DATABASES;
 
+pub use caching::{Caching, Tracking};
 pub use outbox::Outbox;
-pub use registry::{Blocked, Client, Face, Filter, Kind, Registry, Unblock};
+pub use registry::{Blocked, Client, Face, Filter, Kind, Registry, Tracks, Unblock};
 pub use transaction::{Queue, Queued, Transaction, Watch};
 
 /// One connection's state. Dropping it ends its subscriptions and takes it off the registry.
@@ -42,6 +44,7 @@ pub struct Session {
     channels: BTreeSet<Bytes>,
     patterns: BTreeSet<Bytes>,
     subscribed: bool,
+    tracking: Option<Tracking>,
     now: Duration,
     /// Close the connection once what was replied is written: QUIT, or CLIENT KILL of oneself.
     pub close: bool,
@@ -89,6 +92,7 @@ impl Session {
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             subscribed: false,
+            tracking: None,
             now: Duration::ZERO,
             close: false,
             request: None,
@@ -349,6 +353,7 @@ impl Session {
     pub fn reset(&mut self, authenticated: bool) {
         self.discard();
         self.leave_all();
+        self.stop_tracking();
         self.select(0);
         self.speak(Protocol::Resp2);
         self.authenticated = authenticated;
@@ -383,6 +388,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave_all();
+        self.stop_tracking();
         self.registry.disconnect(self.client.id());
     }
 }
@@ -414,6 +420,9 @@ mod tests {
 
     impl Outbox for Nowhere {
         fn push(&self, _: Bytes) -> bool {
+            true
+        }
+        fn push_behind(&self, _: Bytes) -> bool {
             true
         }
         fn close(&self) {}

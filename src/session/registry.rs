@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,12 +15,14 @@ use bytes::Bytes;
 use super::Outbox;
 use crate::pubsub::Subscriber;
 use crate::resp::Protocol;
+use crate::tracking::{Keeper, Tracking};
 
 /// The connections of this node, by id.
 #[derive(Default)]
 pub struct Registry {
     last_id: AtomicU64,
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
+    tracking: Tracking,
 }
 
 /// A connection's shared face.
@@ -58,12 +60,24 @@ pub struct Face {
     pub(super) unblocked: Option<Unblock>,
     /// Is about to be closed.
     pub closing: bool,
+    /// CLIENT TRACKING.
+    pub tracks: Option<Tracks>,
     /// When the last command began.
     pub(super) active: Duration,
     /// The last command's name, upper case; empty before the first.
     pub(super) command: &'static str,
     /// That command's length on the wire.
     pub(super) query_bytes: usize,
+}
+
+/// What CLIENT LIST shows of CLIENT TRACKING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracks {
+    /// The client that is told instead, or 0.
+    pub redirect: u64,
+    pub broadcast: bool,
+    /// That client is gone.
+    pub broken: bool,
 }
 
 /// Which connections CLIENT LIST and CLIENT KILL mean: those that match all that is set.
@@ -106,6 +120,24 @@ pub enum Unblock {
 }
 
 impl Registry {
+    /// No connections. `copies` says from now on whether any of them tracks keys.
+    #[must_use]
+    pub fn new(copies: Arc<AtomicBool>) -> Self {
+        Self { tracking: Tracking::new(copies), ..Self::default() }
+    }
+
+    /// The copies that connections keep.
+    #[must_use]
+    pub const fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
+    /// The connection with this number.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.lock().get(&id).cloned()
+    }
+
     /// A new connection from `address` to `local` (both `ip:port`), at `now`.
     pub fn connect(
         &self,
@@ -129,6 +161,7 @@ impl Registry {
             blocked: None,
             unblocked: None,
             closing: false,
+            tracks: None,
             active: now,
             command: "",
             query_bytes: 0,
@@ -273,7 +306,7 @@ impl Client {
             line,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub=0 \
              multi={queued} qbuf={} qbuf-free=0 argv-mem={} multi-mem={queued_bytes} rbs=0 rbp=0 obl=0 \
-             oll={frames} omem={frame_bytes} tot-mem={total} events=r cmd={} user=default redir=-1 \
+             oll={frames} omem={frame_bytes} tot-mem={total} events=r cmd={} user=default redir={} \
              resp={} lib-name={} lib-ver={}",
             self.id,
             self.address,
@@ -288,6 +321,7 @@ impl Client {
             face.query_bytes,
             face.query_bytes,
             if face.command.is_empty() { "NULL".to_owned() } else { face.command.to_ascii_lowercase() },
+            face.tracks.map_or(-1, |tracks| tracks.redirect.cast_signed()),
             match face.protocol {
                 Protocol::Resp2 => 2,
                 Protocol::Resp3 => 3,
@@ -323,6 +357,33 @@ impl Subscriber for Client {
     }
 }
 
+impl Keeper for Client {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.lock().protocol
+    }
+
+    fn listens(&self) -> bool {
+        self.kind() == Kind::Pubsub
+    }
+
+    fn push_behind(&self, frame: Bytes) {
+        // A connection whose outbox is full is closed; its cache ends with it.
+        self.outbox.push_behind(frame);
+    }
+
+    fn redirect_broke(&self) {
+        self.update(|face| {
+            if let Some(tracks) = &mut face.tracks {
+                tracks.broken = true;
+            }
+        });
+    }
+}
+
 impl Face {
     /// CLIENT LIST's flags.
     fn flags(&self) -> String {
@@ -330,6 +391,9 @@ impl Face {
             (self.channels + self.patterns > 0, 'P'),
             (self.queued.is_some(), 'x'),
             (self.blocked.is_some(), 'b'),
+            (self.tracks.is_some(), 't'),
+            (self.tracks.is_some_and(|tracks| tracks.broken), 'R'),
+            (self.tracks.is_some_and(|tracks| tracks.broadcast), 'B'),
             (self.closing, 'A'),
             (self.no_evict, 'e'),
             (self.no_touch, 'T'),

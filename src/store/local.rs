@@ -18,7 +18,7 @@ pub struct Local {
     hits: AtomicU64,
     misses: AtomicU64,
     /// Whether clients of this node keep copies of what they read.
-    copies: AtomicBool,
+    copies: Arc<AtomicBool>,
 }
 
 /// The keys behind the SCAN cursors given out of late.
@@ -42,14 +42,15 @@ impl Local {
             cursors: Mutex::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            copies: AtomicBool::new(false),
+            copies: Arc::default(),
         }
     }
 
-    /// Says whether clients of this node keep copies of what they read: every entry applied from then on
-    /// tells what it touched.
-    pub fn set_copies(&self, any: bool) {
-        self.copies.store(any, Ordering::SeqCst);
+    /// Set while clients of this node keep copies of what they read: every entry applied from then on tells what
+    /// it touched.
+    #[must_use]
+    pub const fn copies(&self) -> &Arc<AtomicBool> {
+        &self.copies
     }
 
     pub(super) fn has_copies(&self) -> bool {

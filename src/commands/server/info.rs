@@ -141,7 +141,7 @@ fn clients(info: &NodeInfo, _: u64, lines: &mut Lines) {
         ("client_recent_max_input_buffer", clients.input_bytes_max),
         ("client_recent_max_output_buffer", clients.output_bytes_max),
         ("blocked_clients", clients.blocked),
-        ("tracking_clients", 0),
+        ("tracking_clients", clients.tracking),
         ("clients_in_timeout_table", 0),
     ]);
 }
@@ -232,9 +232,9 @@ fn stats(info: &NodeInfo, _: u64, lines: &mut Lines) {
         ("pubsub_patterns", stats.pubsub_patterns),
         ("pubsubshard_channels", 0),
         ("latest_fork_usec", 0),
-        ("tracking_total_keys", 0),
-        ("tracking_total_items", 0),
-        ("tracking_total_prefixes", 0),
+        ("tracking_total_keys", stats.tracked_keys),
+        ("tracking_total_items", stats.tracked_items),
+        ("tracking_total_prefixes", stats.tracked_prefixes),
         ("total_error_replies", stats.error_replies),
         ("total_reads_processed", stats.reads_processed),
         ("total_writes_processed", stats.writes_processed),

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
@@ -92,16 +92,15 @@ pub enum Word {
 }
 
 impl Word {
-    /// The bytes to send.
-    pub fn resolve(&self, variables: &HashMap<String, Vec<u8>>) -> Result<Vec<u8>> {
-        let now = || i64::try_from(SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_millis());
+    /// The bytes to send when Unix time is `now_ms`.
+    pub fn resolve(&self, variables: &HashMap<String, Vec<u8>>, now_ms: i64) -> Result<Vec<u8>> {
         Ok(match self {
             Self::Bytes(bytes) => bytes.clone(),
             Self::Variable(name) => {
                 variables.get(name).with_context(|| format!("no variable ${name}"))?.clone()
             }
-            Self::Seconds(more) => (now()? / 1000 + more).to_string().into_bytes(),
-            Self::Milliseconds(more) => (now()? + more).to_string().into_bytes(),
+            Self::Seconds(more) => (now_ms / 1000 + more).to_string().into_bytes(),
+            Self::Milliseconds(more) => (now_ms + more).to_string().into_bytes(),
         })
     }
 }

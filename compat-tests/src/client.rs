@@ -3,7 +3,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -84,6 +84,18 @@ impl Connection {
             Err(error) => is_end(&error),
         }
     }
+}
+
+/// Unix time in milliseconds, as the server has it too.
+#[must_use]
+pub fn wall_ms() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970");
+    i64::try_from(since.as_millis()).expect("and before the year 292278994")
+}
+
+/// Lets time pass.
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Whether the error means that the server closed the connection, rather than that it is silent or talks

@@ -1,13 +1,14 @@
-//! Runs a case against a server.
+//! Runs a case against a server. How a server is talked to, and what time it is there, is the business of the
+//! `client` beside this module: Quorate's own tests run the same cases on a simulated node with another one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::case::{Action, Case, Item, Step, Word, matches};
-use crate::client::Connection;
-use crate::reply::Reply;
+use super::case::{Action, Case, Item, Step, Word, matches};
+use super::client::{self, Connection};
+use super::reply::Reply;
 
 /// Whose answers are expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +137,7 @@ impl Run {
                 let reply = self.connection().call(&["HELLO", "3"])?;
                 ensure!(matches!(reply, Reply::Map(_)), "HELLO 3: {reply:?}");
             }
-            Action::Advance(time) => std::thread::sleep(*time),
+            Action::Advance(time) => client::pause(*time),
             Action::Let(name) => {
                 let value = match &self.last {
                     Some(Reply::Int(number)) => number.to_string().into_bytes(),
@@ -156,7 +157,9 @@ impl Run {
     }
 
     fn send(&mut self, words: &[Word]) -> Result<()> {
-        let words = words.iter().map(|word| word.resolve(&self.variables)).collect::<Result<Vec<_>>>()?;
+        let now_ms = client::wall_ms();
+        let resolve = |word: &Word| word.resolve(&self.variables, now_ms);
+        let words = words.iter().map(resolve).collect::<Result<Vec<_>>>()?;
         Ok(self.connection().send(&words)?)
     }
 

@@ -7,6 +7,7 @@
 //! Reading order: [`cluster`], [`client`], [`workload`] (what clients do), [`faults`] (what happens meanwhile),
 //! [`history`] (what must be true of what they saw); then the tests here.
 
+mod cases;
 mod client;
 mod cluster;
 mod faults;

@@ -55,6 +55,17 @@ pub enum Proposed {
     },
 }
 
+impl Proposed {
+    /// How many words it has: a measure of what it can cost.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        match self {
+            Self::Plain(call) => call.argv.len(),
+            Self::Transaction { calls, .. } => calls.iter().map(|call| call.argv.len()).sum(),
+        }
+    }
+}
+
 /// An argument vector and the database it runs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {

@@ -6,7 +6,7 @@
 //!
 //! An entry is applied under one exclusive hold of the store, so a reader sees all of it or nothing. In it,
 //! in this order: the cluster's clock moves; keys whose time has come are removed; the groups run, command by
-//! command; keys that were given a time in the past are removed; and a little of what FLUSHALL and the like left
+//! command; keys that were given a time in the past are removed; and a little of what FLUSHALL, DEL and the like left
 //! behind is swept.
 
 pub mod entry;
@@ -28,8 +28,11 @@ use origins::{Admission, Origins, take_u32, take_u64};
 /// Keys that one entry expires at most; the rest follow with the next, and are gone for every command
 /// meanwhile.
 const EXPIRE_BUDGET: usize = 1_000;
-/// Leftovers of flushed databases that one entry removes at most.
+/// Leftovers of flushed databases and of collections that an entry removes at most, besides one for each word of
+/// its commands: so they do not become more however fast collections are filled and deleted.
 const SWEEP_BUDGET: usize = 64;
+/// The same for an entry without commands, which nobody waits for.
+const SWEEP_BUDGET_IDLE: usize = 1_000;
 const STAMP_VERSION: u8 = 1;
 
 /// A place in the log.
@@ -181,10 +184,11 @@ impl Machine {
             tx.head_mut().clock_ms = clock;
             expiry::expire_due(&mut tx, EXPIRE_BUDGET)?;
             keyspace::commit(&mut tx);
+            let mut words = 0;
             while let Some((group, commands)) =
                 entry.next_group().map_err(|error| StoreError::Corrupt(error.to_string()))?
             {
-                applied.outcomes.extend(self.apply_group(&mut tx, &group, commands)?);
+                applied.outcomes.extend(self.apply_group(&mut tx, &group, commands, &mut words)?);
             }
             applied.next_deadline = expiry::next_deadline(&tx)?;
             if applied.next_deadline.is_some_and(|deadline| deadline <= clock) {
@@ -193,7 +197,7 @@ impl Machine {
                 keyspace::commit(&mut tx);
                 applied.next_deadline = expiry::next_deadline(&tx)?;
             }
-            keyspace::sweep(&mut tx, SWEEP_BUDGET)?;
+            keyspace::sweep(&mut tx, if words == 0 { SWEEP_BUDGET_IDLE } else { SWEEP_BUDGET + words })?;
             applied.events = std::mem::take(&mut tx.effects.events);
             applied.touched = tx.effects.touched.take().unwrap_or_default();
             applied.brought = std::mem::take(&mut tx.effects.brought);
@@ -214,6 +218,7 @@ impl Machine {
         tx: &mut Txn,
         group: &GroupHeader,
         mut commands: Commands,
+        words: &mut usize,
     ) -> Result<Option<Outcome>, StoreError> {
         let ours = (group.node, group.boot) == self.local;
         match self.stamp.origins.admit(group) {
@@ -226,6 +231,7 @@ impl Machine {
             commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
         {
             tx.effects.author = ours.then_some(Author { sequence: group.sequence, place: replies.len() });
+            *words += command.words();
             replies.push(run(tx, &command)?);
             keyspace::commit(tx);
         }

@@ -21,7 +21,7 @@ use crate::store::Store;
 const ROUND: Duration = Duration::from_secs(1);
 /// How long an expiry may take to show before it is proposed again.
 const TICK_PATIENCE: Duration = Duration::from_millis(100);
-/// Between two entries that sweep what FLUSHALL left, when nothing else is proposed.
+/// Between two entries that sweep what FLUSHALL or the deletion of a large collection left, when nothing else is proposed.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// Below this much free space the node takes no growth any more.
 const DISK_LOW_BYTES: u64 = 256 << 20;
@@ -75,6 +75,8 @@ impl Housekeeping {
                 changed = view.changed() => if changed.is_err() { return },
                 () = self.env.clock.sleep(due.unwrap_or(ROUND)), if leads && due.is_some() => {}
                 () = self.env.clock.sleep(SWEEP_PAUSE), if garbage => self.lead.tick(),
+                // Nobody says when there is something to sweep.
+                () = self.env.clock.sleep(ROUND), if leads && !garbage => {}
             }
         }
     }

@@ -95,6 +95,7 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
         clients.push(spawn(Box::pin(workload::increment(client(), shared.clone(), COUNTERS))));
         clients.push(spawn(Box::pin(workload::transact(client(), shared.clone()))));
         clients.push(spawn(Box::pin(workload::watch_ends(client(), shared.clone(), number))));
+        clients.push(spawn(Box::pin(workload::fill(client(), shared.clone()))));
     }
     for _ in 0..3 {
         clients.push(spawn(Box::pin(workload::read(client(), shared.clone(), COUNTERS))));

@@ -157,6 +157,32 @@ pub async fn transact(mut client: Client, shared: Shared) {
     }
 }
 
+/// Fills hashes, small ones and large ones, and lets them go in every way there is. What the clients see of them
+/// is not looked at; that the nodes end in the same state is.
+pub async fn fill(mut client: Client, shared: Shared) {
+    let hashes = ["hash-a", "hash-b", "hash-c"];
+    while !shared.is_over() {
+        let dice = client.rng();
+        let place = dice.below(3) as usize;
+        let (hash, other) = (hashes[place], hashes[(place + 1) % 3]);
+        let size = 1 + dice.below(60);
+        let numbers: Vec<String> = (0..size).map(|_| dice.below(100).to_string()).collect();
+        let numbers = numbers.iter().map(String::as_str);
+        let value = "x".repeat(dice.below(90) as usize);
+        let command: Vec<&str> = match dice.below(8) {
+            0 => vec!["DEL", hash],
+            1 => vec!["MOVE", hash, "1"],
+            2 => vec!["COPY", hash, other, "REPLACE"],
+            3 => vec!["PEXPIRE", hash, "300"],
+            4 => ["HDEL", hash].into_iter().chain(numbers).collect(),
+            5 => vec!["HINCRBY", hash, "count", "1"],
+            _ => ["HSET", hash].into_iter().chain(numbers.flat_map(|number| [number, &value])).collect(),
+        };
+        client.call(&command).await;
+        think(&client).await;
+    }
+}
+
 /// Sets keys that end by themselves, and looks at those of late.
 pub async fn watch_ends(mut client: Client, shared: Shared, watcher: usize) {
     for round in 0.. {

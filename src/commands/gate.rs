@@ -35,12 +35,20 @@ pub fn refuse(command: &Command, session: &Session, password_required: bool) -> 
 /// Whether `command` may write, be it on other nodes only: what CLIENT PAUSE WRITE makes wait.
 #[must_use]
 pub fn may_write(command: &Command, session: &Session) -> bool {
-    let writes = |command: &Command| matches!(command.lane, Lane::Write(_));
-    let exec = || {
-        let queued = session.transaction().into_iter().flat_map(|queue| queue.commands());
-        queued.filter_map(|queued| resolve(&queued.argv).ok()).any(|resolved| writes(resolved.command))
-    };
-    writes(command) || (command.spec.name == "EXEC" && exec())
+    runs(command, session, |command| matches!(command.lane, Lane::Write(_)))
+}
+
+/// Whether `command` may add data: what is refused when there is no room for more.
+#[must_use]
+pub fn may_grow(command: &Command, session: &Session) -> bool {
+    runs(command, session, |command| command.spec.flags.has(Flags::DENYOOM))
+}
+
+/// Whether `command` is of a kind, or is the EXEC of one that is.
+fn runs(command: &Command, session: &Session, is_one: impl Fn(&Command) -> bool) -> bool {
+    let queued = || session.transaction().into_iter().flat_map(|queue| queue.commands());
+    let exec = || queued().filter_map(|queued| resolve(&queued.argv).ok()).any(|found| is_one(found.command));
+    is_one(command) || (command.spec.name == "EXEC" && exec())
 }
 
 /// The reply to a command that must not run: unknown, of the wrong number of arguments, or refused. It
@@ -325,6 +333,31 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    /// What EXEC does, its commands do.
+    #[test]
+    fn looks_into_a_transaction() {
+        let outbox = Arc::<Heard>::default() as Arc<dyn Outbox>;
+        let (registry, hub) = (Arc::<Registry>::default(), Arc::<Hub>::default());
+        let client =
+            registry.connect("127.0.0.1:5".to_owned(), "127.0.0.1:6379".to_owned(), outbox, Duration::ZERO);
+        let mut session = Session::new(client, registry, hub, true);
+        let host = Follower { password: None, slow_log: SlowLog::default() };
+        let exec = resolve(&[Bytes::from("EXEC")]).expect("it exists").command;
+        for (sent, writes, grows) in [
+            ("MULTI", false, false),
+            ("GET k", false, false),
+            ("DEL k", true, false),
+            ("SET k v", true, true),
+        ] {
+            converse(&mut session, &host, sent.split(' ').map(|word| Bytes::from(word.to_owned())).collect());
+            assert_eq!(
+                (may_write(exec, &session), may_grow(exec, &session)),
+                (writes, grows),
+                "after {sent}"
+            );
+        }
     }
 
     #[test]

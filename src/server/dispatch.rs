@@ -201,7 +201,7 @@ impl Dispatcher {
         if let Some(error) = gate::refuse(command, &self.session, password) {
             return Err((Some(command), error));
         }
-        if command.spec.flags.has(Flags::DENYOOM)
+        if gate::may_grow(command, &self.session)
             && let Some(error) = self.node.refuses_growth()
         {
             return Err((Some(command), error));

@@ -71,7 +71,7 @@ impl RedisPy {
                 "-m",
                 "pytest",
                 "-q",
-                "--tb=short",
+                "--tb=line",
                 "-W",
                 "ignore",
                 "-p",

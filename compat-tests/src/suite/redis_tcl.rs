@@ -28,8 +28,8 @@ const OPTIONS: [&str; 7] = [
 ];
 
 /// How long a unit may be silent, in seconds, and how long it may take in all.
-const SILENCE_SECONDS: &str = "60";
-const PATIENCE: Duration = Duration::from_secs(300);
+const SILENCE_SECONDS: &str = "240";
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs a unit of the suite in `source` against the server at `address`, without the tests in `skipped`.
 pub fn run(source: &Path, unit: &str, skipped: &[&str], address: SocketAddr) -> Result<Report> {

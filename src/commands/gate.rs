@@ -184,7 +184,7 @@ mod tests {
             Ok(resolved) => resolved,
             Err(error) => return reject(session, &argv, error),
         };
-        session.begin(Duration::from_secs(3), command.spec.name, 26);
+        session.begin(Duration::from_secs(3), command.spec.name, &argv);
         if let Some(error) = refuse(command, session, host.password.is_some()) {
             return reject(session, &argv, error);
         }
@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn lists_and_kills() {
         let line = "id=1 addr=127.0.0.1:5 laddr=127.0.0.1:6379 fd=-1 name= age=3 idle=0 flags=e db=2 sub=0 \
-                    psub=0 ssub=0 multi=-1 qbuf=26 qbuf-free=0 argv-mem=26 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
+                    psub=0 ssub=0 multi=-1 qbuf=26 qbuf-free=0 argv-mem=10 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
                     omem=0 tot-mem=";
         let tail = " events=r cmd=client|list user=default redir=-1 resp=2 lib-name= lib-ver=\n|";
         let session = {

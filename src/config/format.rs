@@ -27,6 +27,8 @@ pub enum Format {
     Int { min: i64, max: i64 },
     /// A size, with or without a unit: `512mb`. Canonical in bytes.
     Bytes { min: u64, max: u64 },
+    /// A size, or a share of another one: `5%`.
+    BytesOrPercent,
     /// Classes of keyspace events: `KEA`.
     Events,
     /// Pairs of seconds and changes: `3600 1 300 100`.
@@ -57,6 +59,7 @@ impl Format {
             }
             Self::Int { min, max } => int(text, min, max),
             Self::Bytes { min, max } => bytes(text, min, max),
+            Self::BytesOrPercent => bytes_or_percent(text),
             Self::Events => Ok(Events::parse(text.as_bytes())?.to_string()),
             Self::SavePoints => save_points(text),
             Self::OutputLimits => Ok(OutputLimits::parse(OutputLimits::default(), text)?.to_string()),
@@ -76,6 +79,7 @@ impl Format {
             Self::YesNo => "yes|no",
             Self::Int { .. } => "N",
             Self::Bytes { .. } => "BYTES",
+            Self::BytesOrPercent => "BYTES|PERCENT%",
             Self::Events => "CLASSES",
             Self::SavePoints => "POINTS",
             Self::OutputLimits => "LIMITS",
@@ -121,6 +125,20 @@ fn int(text: &str, min: i64, max: i64) -> Result<String, String> {
     } else {
         Err(format!("argument must be between {min} and {max} inclusive"))
     }
+}
+
+fn bytes_or_percent(text: &str) -> Result<String, String> {
+    const NEITHER: &str = "argument must be a memory or percent value";
+    let Some(share) = text.strip_suffix('%') else {
+        return parse_bytes(text).map(|bytes| bytes.to_string()).ok_or_else(|| NEITHER.to_owned());
+    };
+    let share =
+        Some(share).filter(|share| !share.starts_with('+')).and_then(|share| share.parse::<u64>().ok());
+    let share = share.ok_or(NEITHER)?;
+    if share > 100 {
+        return Err("percentage argument must be less or equal to 100".to_owned());
+    }
+    Ok(format!("{share}%"))
 }
 
 fn bytes(text: &str, min: u64, max: u64) -> Result<String, String> {
@@ -255,6 +273,22 @@ mod tests {
         }
         let long = Format::Bytes { min: 1 << 20, max: i64::MAX as u64 };
         check(long, "5", "! argument must be between 1048576 and 9223372036854775807 inclusive");
+    }
+
+    #[test]
+    fn sizes_can_be_shares() {
+        for (text, expect) in [
+            ("1mb", "1048576"),
+            ("5%", "5%"),
+            ("0%", "0%"),
+            ("100%", "100%"),
+            ("101%", "! percentage argument must be less or equal to 100"),
+            ("%", "! argument must be a memory or percent value"),
+            ("-1%", "! argument must be a memory or percent value"),
+            ("10x", "! argument must be a memory or percent value"),
+        ] {
+            check(Format::BytesOrPercent, text, expect);
+        }
     }
 
     #[test]

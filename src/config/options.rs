@@ -277,7 +277,7 @@ pub static TOPICS: [Topic; 6] = [
             remembered("stop-writes-on-bgsave-error", Format::YesNo, "yes"),
             remembered("maxmemory-policy", Format::OneOf(&["noeviction"]), "noeviction"),
             remembered("maxmemory-samples", int(1, I32_MAX), "5"),
-            remembered("maxmemory-clients", bytes(0, SIZE_MAX), "0"),
+            remembered("maxmemory-clients", Format::BytesOrPercent, "0"),
             remembered("maxmemory-eviction-tenacity", int(0, 100), "10"),
             remembered("lfu-log-factor", int(0, I32_MAX), "10"),
             remembered("lfu-decay-time", int(0, I32_MAX), "1"),

@@ -111,8 +111,7 @@ impl Dispatcher {
     }
 
     async fn request(&mut self, argv: Vec<Bytes>, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
-        let bytes = argv.iter().map(Bytes::len).sum();
-        let admitted = self.admit(&argv, bytes);
+        let admitted = self.admit(&argv);
         let resolved = match admitted {
             Ok(resolved) => resolved,
             Err((command, error)) => {
@@ -192,11 +191,10 @@ impl Dispatcher {
     fn admit(
         &mut self,
         argv: &[Bytes],
-        bytes: usize,
     ) -> std::result::Result<Resolved, (Option<&'static Command>, ClientError)> {
         let resolved = commands::resolve(argv).map_err(|error| (commands::find(&argv[0]), error))?;
         let command = resolved.command;
-        self.session.begin(self.began, command.spec.name, bytes);
+        self.session.begin(self.began, command.spec.name, argv);
         let password = self.node.settings().password().is_some();
         if let Some(error) = gate::refuse(command, &self.session, password) {
             return Err((Some(command), error));

@@ -99,13 +99,14 @@ impl Session {
         }
     }
 
-    /// A command begins: at `now`, called `command` (upper case), of `bytes` bytes on the wire.
-    pub fn begin(&mut self, now: Duration, command: &'static str, bytes: usize) {
+    /// A command begins: at `now`, called `command` (upper case), with these words.
+    pub fn begin(&mut self, now: Duration, command: &'static str, argv: &[Bytes]) {
         self.now = now;
         self.client.update(|face| {
             face.active = now;
             face.command = command;
-            face.query_bytes = bytes;
+            face.argument_bytes = argv.iter().map(Bytes::len).sum();
+            face.query_bytes = request_bytes(argv);
         });
     }
 
@@ -391,6 +392,13 @@ impl Drop for Session {
         self.stop_tracking();
         self.registry.disconnect(self.client.id());
     }
+}
+
+/// The length of a request as clients send it: an array of bulk strings.
+fn request_bytes(argv: &[Bytes]) -> usize {
+    let digits = |number: usize| number.checked_ilog10().unwrap_or(0) as usize + 1;
+    // `*`, or `$`, a number and a line end; for words, a line end behind them.
+    argv.iter().map(|word| digits(word.len()) + 3 + word.len() + 2).sum::<usize>() + digits(argv.len()) + 3
 }
 
 /// Refuses a client's name that would break CLIENT LIST's format.

@@ -68,6 +68,8 @@ pub struct Face {
     pub(super) command: &'static str,
     /// That command's length on the wire.
     pub(super) query_bytes: usize,
+    /// The length of its words alone.
+    pub(super) argument_bytes: usize,
 }
 
 /// What CLIENT LIST shows of CLIENT TRACKING.
@@ -165,6 +167,7 @@ impl Registry {
             active: now,
             command: "",
             query_bytes: 0,
+            argument_bytes: 0,
         };
         let client = Arc::new(Client { id, address, local, connected: now, outbox, face: Mutex::new(face) });
         self.lock().insert(id, Arc::clone(&client));
@@ -319,7 +322,7 @@ impl Client {
             face.channels,
             face.patterns,
             face.query_bytes,
-            face.query_bytes,
+            face.argument_bytes,
             if face.command.is_empty() { "NULL".to_owned() } else { face.command.to_ascii_lowercase() },
             face.tracks.map_or(-1, |tracks| tracks.redirect.cast_signed()),
             match face.protocol {

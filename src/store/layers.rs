@@ -41,19 +41,29 @@ impl Layer {
         self.changes.get(key)
     }
 
-    /// Changes `key`.
-    pub fn set(&mut self, key: Key, change: Change) {
+    /// Changes `key`, and answers the change to it that there was.
+    pub fn set(&mut self, key: Key, change: Change) -> Option<Change> {
         let size = bytes_of(&change);
         match self.changes.entry(key) {
             Entry::Occupied(mut entry) => {
                 let old = entry.insert(change);
                 self.bytes = self.bytes - bytes_of(&old) + size;
+                Some(old)
             }
             Entry::Vacant(entry) => {
                 self.bytes += CHANGE_BYTES + entry.key().as_bytes().len() as u64 + size;
                 self.order.insert(entry.key().clone());
                 entry.insert(change);
+                None
             }
+        }
+    }
+
+    /// Forgets the change to `key`, as if there had been none.
+    pub fn unset(&mut self, key: &Key) {
+        if let Some(change) = self.changes.remove(key) {
+            self.bytes -= CHANGE_BYTES + key.as_bytes().len() as u64 + bytes_of(&change);
+            self.order.remove(key);
         }
     }
 

@@ -1,4 +1,8 @@
 //! Writing the state: the writes of one log entry.
+//!
+//! A script is all or nothing, but it is only a part of its entry. [`Txn::save`] marks a point to which
+//! [`Txn::undo`] goes back: from there on each write notes what it replaces in the buffer, and only while
+//! somebody may want to go back.
 
 use std::ops::Deref;
 use std::sync::RwLockWriteGuard;
@@ -7,6 +11,7 @@ use bytes::Bytes;
 
 use super::checkpoint::Gauges;
 use super::key::{self, Key};
+use super::layers::Change;
 use super::{Chance, Effects, Head, State, Table, View, lock_mut};
 
 /// The writes of one log entry. Nobody sees them before it is dropped; then everybody sees all of them.
@@ -17,6 +22,20 @@ pub struct Txn<'a> {
     gauges: &'a Gauges,
     /// What the entry causes beside its writes.
     pub effects: Effects,
+    saved: Option<Saved>,
+}
+
+/// How things were at a point to go back to.
+struct Saved {
+    /// What the buffer said of each key written since, in the order of the writes.
+    replaced: Vec<(Key, Option<Change>)>,
+    head: Head,
+    chance: Chance,
+    events: usize,
+    brought: usize,
+    touched: Option<usize>,
+    changed: bool,
+    expired: u64,
 }
 
 impl<'a> Txn<'a> {
@@ -29,7 +48,7 @@ impl<'a> Txn<'a> {
     ) -> Self {
         let view = View::exclusive(state, now_ms, Chance::new(seed));
         let effects = Effects { touched: has_copies.then(Vec::new), ..Effects::default() };
-        Self { view, gauges, effects }
+        Self { view, gauges, effects, saved: None }
     }
 
     /// Sets the value of `key`. The store keeps `value` as it is: a slice of something larger keeps all
@@ -37,14 +56,68 @@ impl<'a> Txn<'a> {
     pub fn put(&mut self, table: Table, key: &[u8], value: impl Into<Bytes>) {
         let stored = Key::new(table, key);
         let packed = key::pack(&stored, key, value.into());
-        let state = self.view.state_mut();
-        lock_mut(&mut state.gaps).put(&stored);
-        state.active.set(stored, Some(packed));
+        lock_mut(&mut self.view.state_mut().gaps).put(&stored);
+        self.set(stored, Some(packed));
     }
 
     /// Removes `key`, if it is there.
     pub fn delete(&mut self, table: Table, key: &[u8]) {
-        self.view.state_mut().active.set(Key::new(table, key), None);
+        self.set(Key::new(table, key), None);
+    }
+
+    fn set(&mut self, stored: Key, change: Change) {
+        let active = &mut self.view.state_mut().active;
+        match &mut self.saved {
+            Some(saved) => {
+                let replaced = active.set(stored.clone(), change);
+                saved.replaced.push((stored, replaced));
+            }
+            None => drop(active.set(stored, change)),
+        }
+    }
+
+    /// Marks a point to which [`Txn::undo`] goes back, in place of any before it.
+    pub fn save(&mut self) {
+        let chance = self.rng().clone();
+        self.saved = Some(Saved {
+            replaced: Vec::new(),
+            head: self.head().clone(),
+            chance,
+            events: self.effects.events.len(),
+            brought: self.effects.brought.len(),
+            touched: self.effects.touched.as_ref().map(Vec::len),
+            changed: self.effects.changed,
+            expired: self.effects.expired,
+        });
+    }
+
+    /// Forgets the point that was marked: what was written since stays.
+    pub fn keep(&mut self) {
+        self.saved = None;
+    }
+
+    /// Goes back to the point that was marked, and forgets it: writes, numbers, effects and chance are as they
+    /// were.
+    pub fn undo(&mut self) {
+        let Some(saved) = self.saved.take() else { return };
+        let state = self.view.state_mut();
+        for (stored, replaced) in saved.replaced.into_iter().rev() {
+            // A scan may have noted that there is nothing where something now is again.
+            lock_mut(&mut state.gaps).put(&stored);
+            match replaced {
+                Some(change) => drop(state.active.set(stored, change)),
+                None => state.active.unset(&stored),
+            }
+        }
+        state.head = saved.head;
+        *self.rng() = saved.chance;
+        self.effects.events.truncate(saved.events);
+        self.effects.brought.truncate(saved.brought);
+        if let (Some(touched), Some(length)) = (&mut self.effects.touched, saved.touched) {
+            touched.truncate(length);
+        }
+        self.effects.changed = saved.changed;
+        self.effects.expired = saved.expired;
     }
 
     /// The numbers that describe the state as a whole, to change.

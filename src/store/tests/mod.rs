@@ -8,6 +8,7 @@
 
 mod crash;
 mod model;
+mod undo;
 mod world;
 
 use std::ops::{Bound, ControlFlow};

@@ -44,6 +44,14 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
             Resp2 => encode_bulk(b'$', "", text, out),
             Resp3 => encode_bulk(b'=', "txt:", text, out),
         },
+        Reply::VerbatimAs(format, text) => match protocol {
+            Resp2 => encode_bulk(b'$', "", text, out),
+            Resp3 => encode_bulk(b'=', "", &[&format[..], b":", text].concat(), out),
+        },
+        Reply::BigNumber(digits) => match protocol {
+            Resp2 => encode_bulk(b'$', "", digits, out),
+            Resp3 => encode_line(b'(', digits, out),
+        },
         Reply::Array(replies) => encode_all(b'*', replies, protocol, out),
         Reply::Set(replies) => {
             encode_all(if protocol == Resp3 { b'~' } else { b'*' }, replies, protocol, out)
@@ -149,6 +157,9 @@ mod tests {
         check(&Reply::Bool(true), ":1\r\n", "#t\r\n");
         check(&Reply::Bool(false), ":0\r\n", "#f\r\n");
         check(&Reply::Verbatim(Bytes::from_static(b"hi")), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n");
+        let markdown = Reply::VerbatimAs(*b"mkd", Bytes::from_static(b"hi"));
+        check(&markdown, "$2\r\nhi\r\n", "=6\r\nmkd:hi\r\n");
+        check(&Reply::BigNumber(Bytes::from_static(b"12")), "$2\r\n12\r\n", "(12\r\n");
         check(&Reply::Nothing, "", "");
         check(&Reply::Receivers(3), ":0\r\n", ":0\r\n");
     }
@@ -192,6 +203,8 @@ mod tests {
             any::<f64>().prop_filter("not NaN", |value| !value.is_nan()).prop_map(Reply::Double),
             any::<bool>().prop_map(Reply::Bool),
             "[ -~\r\n]{0,20}".prop_map(|text| Reply::Verbatim(text.into())),
+            "[ -~\r\n]{0,20}".prop_map(|text| Reply::VerbatimAs(*b"mkd", text.into())),
+            "-?[1-9][0-9]{0,30}".prop_map(|digits| Reply::BigNumber(digits.into())),
             prop::collection::hash_set(any::<i64>(), 0..5)
                 .prop_map(|members| Reply::Set(members.into_iter().map(Reply::Int).collect())),
         ];
@@ -216,7 +229,10 @@ mod tests {
             Reply::StatusText(text) => Frame::SimpleString(text.clone()),
             Reply::Error(error) => Frame::Error(error.as_str().into()),
             Reply::Int(value) => Frame::Integer(*value),
-            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => Frame::BulkString(bytes.clone()),
+            Reply::Bulk(bytes)
+            | Reply::Verbatim(bytes)
+            | Reply::VerbatimAs(_, bytes)
+            | Reply::BigNumber(bytes) => Frame::BulkString(bytes.clone()),
             Reply::Nil | Reply::NilArray => Frame::Null,
             Reply::Double(value) => Frame::BulkString(format_double(*value).into()),
             Reply::Bool(value) => Frame::Integer((*value).into()),
@@ -250,6 +266,12 @@ mod tests {
             Reply::Verbatim(text) => {
                 Frame::VerbatimString { data: text.clone(), format: VerbatimStringFormat::Text, attributes }
             }
+            Reply::VerbatimAs(_, text) => Frame::VerbatimString {
+                data: text.clone(),
+                format: VerbatimStringFormat::Markdown,
+                attributes,
+            },
+            Reply::BigNumber(digits) => Frame::BigNumber { data: digits.clone(), attributes },
             Reply::Array(replies) => {
                 Frame::Array { data: replies.iter().map(resp3_frame).collect(), attributes }
             }

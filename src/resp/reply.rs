@@ -25,6 +25,10 @@ pub enum Reply {
     Bool(bool),
     /// Text for people: `=txt:` in RESP3, a bulk string in RESP2.
     Verbatim(Bytes),
+    /// The same of another format than `txt`.
+    VerbatimAs([u8; 3], Bytes),
+    /// `(`, the digits of a number of any size; in RESP2 a bulk string.
+    BigNumber(Bytes),
     Array(Vec<Reply>),
     /// Pairs in order; in RESP2 a flat array.
     Map(Vec<(Reply, Reply)>),

@@ -24,11 +24,13 @@
 //! | 16 | `Sequence` | count, replies |
 //! | 17 | `Receivers` | varint of the place |
 //! | 18 | `Pairs` | count of pairs, each two replies |
+//! | 19 | `VerbatimAs` | bytes: three of the format, the text |
+//! | 20 | `BigNumber` | text |
 //!
 //! Text and bytes are a varint of their length and themselves. A varint is LEB128: seven bits a byte, the
 //! lowest first, the top bit set in all but the last. A tag never changes its meaning.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::reply::Reply;
 use crate::error::ClientError;
@@ -58,6 +60,8 @@ mod tag {
     pub const SEQUENCE: u8 = 16;
     pub const RECEIVERS: u8 = 17;
     pub const PAIRS: u8 = 18;
+    pub const VERBATIM_AS: u8 = 19;
+    pub const BIG_NUMBER: u8 = 20;
 }
 
 impl Reply {
@@ -110,6 +114,8 @@ fn store_nested(reply: &Reply, depth: usize, out: &mut Vec<u8>) {
         Reply::Bool(false) => out.push(tag::FALSE),
         Reply::Bool(true) => out.push(tag::TRUE),
         Reply::Verbatim(text) => store_bytes(tag::VERBATIM, text, out),
+        Reply::VerbatimAs(format, text) => store_bytes(tag::VERBATIM_AS, &[format, &text[..]].concat(), out),
+        Reply::BigNumber(digits) => store_bytes(tag::BIG_NUMBER, digits, out),
         Reply::Array(replies) => store_all(tag::ARRAY, replies, depth, out),
         Reply::Map(pairs) => store_pairs(tag::MAP, pairs, depth, out),
         Reply::Pairs(pairs) => store_pairs(tag::PAIRS, pairs, depth, out),
@@ -173,6 +179,13 @@ fn load_nested(bytes: &mut &[u8], depth: usize) -> Option<Reply> {
         tag::FALSE => Reply::Bool(false),
         tag::TRUE => Reply::Bool(true),
         tag::VERBATIM => Reply::Verbatim(load_bytes(bytes)?),
+        tag::VERBATIM_AS => {
+            let mut text = load_bytes(bytes)?;
+            let format = *text.first_chunk()?;
+            text.advance(format.len());
+            Reply::VerbatimAs(format, text)
+        }
+        tag::BIG_NUMBER => Reply::BigNumber(load_bytes(bytes)?),
         tag::ARRAY => Reply::Array(load_all(bytes, depth)?),
         tag::MAP => Reply::Map(load_pairs(bytes, depth)?),
         tag::PAIRS => Reply::Pairs(load_pairs(bytes, depth)?),
@@ -281,6 +294,8 @@ mod tests {
         check(&Reply::Bool(false), &[9]);
         check(&Reply::Bool(true), &[10]);
         check(&Reply::Verbatim(Bytes::from_static(b"hi")), b"\x0b\x02hi");
+        check(&Reply::VerbatimAs(*b"mkd", Bytes::from_static(b"hi")), b"\x13\x05mkdhi");
+        check(&Reply::BigNumber(Bytes::from_static(b"12")), b"\x14\x0212");
         check(&Reply::Array(vec![Reply::Ok, Reply::Array(vec![])]), &[12, 2, 1, 12, 0]);
         check(&Reply::Map(vec![(Reply::text("k"), Reply::Nil)]), b"\x0d\x01\x05\x01k\x06");
         check(&Reply::Pairs(vec![(Reply::text("k"), Reply::Nil)]), b"\x12\x01\x05\x01k\x06");

@@ -572,7 +572,10 @@ fn with_receivers(reply: Reply, receivers: &[i64]) -> Reply {
 /// About how large a reply is.
 fn size(reply: &Reply) -> usize {
     match reply {
-        Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len() + 16,
+        Reply::Bulk(bytes)
+        | Reply::Verbatim(bytes)
+        | Reply::VerbatimAs(_, bytes)
+        | Reply::BigNumber(bytes) => bytes.len() + 16,
         Reply::Array(replies) | Reply::Set(replies) => replies.iter().map(size).sum(),
         Reply::Map(pairs) => pairs.iter().map(|(key, value)| size(key) + size(value)).sum(),
         _ => 16,

@@ -40,6 +40,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("transactions", "discard exec multi unwatch watch"),
     ("pubsub", "psubscribe publish pubsub punsubscribe subscribe unsubscribe"),
+    ("scripting", "eval eval_ro evalsha evalsha_ro script"),
     ("server", "config debug info lolwut role slowlog time wait"),
 ];
 

@@ -12,7 +12,7 @@ use crate::error::ClientError;
 
 /// The version of Redis we present ourselves as, everywhere: client libraries refuse features below
 /// it.
-pub const REDIS_VERSION: &str = "7.4.0";
+pub use crate::script::REDIS_VERSION;
 
 /// A node, as its commands see it.
 pub trait Host: Send + Sync {

@@ -31,6 +31,7 @@ mod keys;
 mod list;
 mod pause;
 mod pubsub;
+mod script;
 pub mod server;
 mod string;
 mod tracking;

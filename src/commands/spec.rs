@@ -1,6 +1,9 @@
 //! What is said about a command, once, and what follows from it.
 
+use bytes::Bytes;
+
 use super::syntax;
+use crate::resp::number;
 
 /// A command's declaration. Everything else that is known about it is computed from this.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +73,7 @@ pub enum Group {
     Hash,
     List,
     Pubsub,
+    Scripting,
     Server,
     String,
     Transactions,
@@ -85,6 +89,7 @@ impl Group {
             Self::Hash => "hash",
             Self::List => "list",
             Self::Pubsub => "pubsub",
+            Self::Scripting => "scripting",
             Self::Server => "server",
             Self::String => "string",
             Self::Transactions => "transactions",
@@ -101,29 +106,43 @@ pub struct Keys {
     pub last: i32,
     /// From one key to the next.
     pub step: usize,
+    /// The place of the word that says how many keys follow it, or 0: no word does.
+    pub counted_at: usize,
     pub access: Access,
 }
 
 impl Keys {
     /// No keys.
-    pub const NONE: Self = Self { first: 0, last: 0, step: 0, access: Access::Read };
+    pub const NONE: Self = Self { first: 0, last: 0, step: 0, counted_at: 0, access: Access::Read };
 
     /// One key.
     #[must_use]
     pub const fn at(first: usize, access: Access) -> Self {
-        Self { first, last: first as i32, step: 1, access }
+        Self { first, last: first as i32, step: 1, counted_at: 0, access }
     }
 
     /// Keys from `first` to the end, every `step` words.
     #[must_use]
     pub const fn from(first: usize, step: usize, access: Access) -> Self {
-        Self { first, last: -1, step, access }
+        Self { first, last: -1, step, counted_at: 0, access }
     }
 
     /// Keys at `first` and the one after it.
     #[must_use]
     pub const fn pair(first: usize, access: Access) -> Self {
-        Self { first, last: first as i32 + 1, step: 1, access }
+        Self { first, last: first as i32 + 1, step: 1, counted_at: 0, access }
+    }
+
+    /// As many keys as the word at `place` says, behind it.
+    #[must_use]
+    pub const fn counted(place: usize, access: Access) -> Self {
+        Self { counted_at: place, access, ..Self::NONE }
+    }
+
+    /// Whether there are never any.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.first == 0 && self.counted_at == 0
     }
 
     /// The places of the first and the last key and the step between, as COMMAND INFO tells them.
@@ -132,7 +151,20 @@ impl Keys {
         (self.first as i64, i64::from(self.last), self.step as i64)
     }
 
-    /// The places of the keys in a command of `argc` words.
+    /// The keys of a command; none if the word that counts them does not.
+    #[must_use]
+    pub fn of(self, argv: &[Bytes]) -> Vec<Bytes> {
+        if self.counted_at == 0 {
+            return self.places(argv.len()).map(|place| argv[place].clone()).collect();
+        }
+        let counted = || {
+            let count = usize::try_from(number::parse_int(argv.get(self.counted_at)?)?).ok()?;
+            argv[self.counted_at + 1..].get(..count)
+        };
+        counted().unwrap_or_default().to_vec()
+    }
+
+    /// The places of the keys in a command of `argc` words, if they do not depend on what a word says.
     pub fn places(self, argc: usize) -> impl Iterator<Item = usize> {
         let last = if self.last < 0 { argc as i64 + i64::from(self.last) } else { i64::from(self.last) };
         let end = if self.first == 0 { 0 } else { (last + 1).clamp(0, argc as i64) as usize };
@@ -155,7 +187,7 @@ pub struct Flags(u32);
 
 impl Flags {
     /// Those that COMMAND INFO names, in its order.
-    const NAMES: [(Self, &str); 16] = [
+    const NAMES: [(Self, &str); 17] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -171,6 +203,7 @@ impl Flags {
         (Self::NO_AUTH, "no_auth"),
         (Self::NO_ASYNC_LOADING, "no_async_loading"),
         (Self::ALLOW_BUSY, "allow_busy"),
+        (Self::NO_MANDATORY_KEYS, "no_mandatory_keys"),
         (Self::MOVABLE_KEYS, "movablekeys"),
     ];
 
@@ -195,6 +228,9 @@ impl Flags {
     /// Goes through the log without changing a key.
     pub const MAY_REPLICATE: Self = Self(1 << 13);
     pub const MOVABLE_KEYS: Self = Self(1 << 14);
+    pub const NO_MANDATORY_KEYS: Self = Self(1 << 21);
+    /// Looks at the state, but at no key.
+    pub const READS_NO_KEY: Self = Self(1 << 22);
     /// Adds the ACL category `dangerous`.
     pub const DANGEROUS: Self = Self(1 << 15);
     /// Adds the ACL category `admin`, which [`Flags::ADMIN`] implies.

@@ -8,11 +8,14 @@ use bytes::Bytes;
 
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
-use super::{client, connection, hash, keys, list, pause, pubsub, server, string, tracking, transaction};
-use crate::error::{ClientError, Result};
+use super::{
+    client, connection, hash, keys, list, pause, pubsub, script, server, string, tracking, transaction,
+};
+use crate::error::{ClientError, Failure, Result, StoreError};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
 use crate::store::{Txn, View};
+use crate::types::keyspace;
 
 /// Every command there is, by family.
 const FAMILIES: &[&[Command]] = &[
@@ -26,6 +29,7 @@ const FAMILIES: &[&[Command]] = &[
     tracking::COMMANDS,
     transaction::COMMANDS,
     pubsub::COMMANDS,
+    script::COMMANDS,
     server::COMMANDS,
 ];
 
@@ -89,6 +93,36 @@ pub struct Resolved {
     pub command: &'static Command,
     /// How many words are the name: what [`Args::new`] is told.
     pub skip: usize,
+}
+
+impl Resolved {
+    /// Runs a command that entries hold, as a part of one, in database `db`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn apply(&self, argv: &[Bytes], db: u8, tx: &mut Txn) -> Result<Reply, StoreError> {
+        let mut args = Args::new(argv, self.skip, db);
+        let result = match self.command.lane {
+            Lane::Write(execute) => execute(&mut args, tx),
+            Lane::Read(execute) => {
+                let result = execute(&mut args, tx);
+                keyspace::notify_misses(tx);
+                result
+            }
+            Lane::Node(_) | Lane::Session(_) => match self.command.logged {
+                Some(execute) => execute(&mut args, tx),
+                // A node never proposes these; an entry that holds one answers the same on every node.
+                None => Err(ClientError::fixed("ERR not a replicated command").into()),
+            },
+        };
+        // What a write looked for in vain is its own affair.
+        drop(tx.take_misses());
+        match result {
+            Ok(reply) => Ok(reply),
+            Err(Failure::Client(error)) => Ok(error.into()),
+            Err(Failure::Store(error)) => Err(error),
+        }
+    }
 }
 
 /// A row of the table: the declaration and what to call.
@@ -222,7 +256,7 @@ impl Command {
         let declared = self.spec.flags;
         match self.lane {
             Lane::Write(_) if !declared.has(Flags::MAY_REPLICATE) => declared.and(Flags::WRITE),
-            Lane::Read(_) => declared.and(Flags::READONLY),
+            Lane::Read(_) if !declared.has(Flags::READS_NO_KEY) => declared.and(Flags::READONLY),
             _ => declared,
         }
     }
@@ -243,7 +277,7 @@ impl Command {
         let connection = group == Group::Connection || flags.has(Flags::CONNECTION_CATEGORY);
         [
             ("@keyspace", !connection && (group == Group::Generic || (group == Group::Server && on_state))),
-            ("@read", flags.has(Flags::READONLY)),
+            ("@read", flags.has(Flags::READONLY) && group != Group::Scripting),
             ("@write", flags.has(Flags::WRITE)),
             ("@list", group == Group::List),
             ("@hash", group == Group::Hash),
@@ -256,6 +290,7 @@ impl Command {
             ("@dangerous", admin || flags.has(Flags::DANGEROUS)),
             ("@connection", connection),
             ("@transaction", group == Group::Transactions),
+            ("@scripting", group == Group::Scripting),
         ]
         .into_iter()
         .filter_map(|(category, belongs)| belongs.then_some(category))

@@ -8,6 +8,7 @@ use super::syntax::{self, Argument, Shape};
 use super::{Access, Args, Command, Lane, all, find, resolve};
 use crate::error::Failure;
 use crate::resp::Reply;
+use crate::script::sha1_hex;
 use crate::store::{Chance, Txn};
 use crate::types::keyspace;
 use crate::types::tests::{begin, check_counters, dump, with_store};
@@ -37,7 +38,7 @@ fn columns(command: &Command) -> [(Column, String); 5] {
     let (first, last, step) = command.spec.keys.first_last_step();
     let categories = command.acl_categories().iter().map(|name| &name[1..]).collect();
     let access = match command.spec.keys.access {
-        _ if first == 0 => "-",
+        _ if command.spec.keys.is_none() => "-",
         Access::Read => "RO",
         Access::ReadWrite => "RW",
         Access::Write => "OW",
@@ -168,6 +169,17 @@ fn names_resolve_as_in_redis() {
     );
 }
 
+/// Scripts; some fail half way.
+const SCRIPTS: [&str; 7] = [
+    "return redis.call('incr', 'k1')",
+    "redis.call('set', 'k2', math.random(100)) redis.call('incr', 'k0') return redis.call('time')",
+    "for i = 1, 5 do redis.call('set', 'k' .. i, i, 'PX', i) end return redis.call('keys', '*')",
+    "redis.call('del', 'k1', 'k2') redis.call('flushdb') redis.call('set', 'k3', 'v') error('x')",
+    "redis.call('publish', 'c', redis.call('randomkey') or 'm') return redis.pcall('rename', 'k1', 'k2')[1]",
+    "#!lua flags=no-writes\nreturn {redis.call('get', 'k1'), redis.call('dbsize')}",
+    "x x",
+];
+
 /// A value for an argument of this name.
 fn sample(name: &str, chance: &mut Chance) -> String {
     let number = chance.below(50).to_string();
@@ -178,7 +190,9 @@ fn sample(name: &str, chance: &mut Chance) -> String {
         "count" | "rank" => (chance.below(9) + 1).to_string(),
         "unix-time-seconds" => (1 + chance.below(2)).to_string(),
         "unix-time-milliseconds" => (900 + chance.below(300)).to_string(),
-        "cursor" => "0".into(),
+        "cursor" | "numkeys" => "0".into(),
+        "script" => SCRIPTS[chance.below(SCRIPTS.len() as u64) as usize].to_owned(),
+        "sha1" => sha1_hex(SCRIPTS[chance.below(SCRIPTS.len() as u64) as usize].as_bytes()),
         "index" | "index1" | "index2" => chance.below(16).to_string(),
         "db" | "destination-db" => (1 + chance.below(15)).to_string(),
         "protover" => "3".into(),

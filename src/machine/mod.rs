@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::commands::{self, Args, Lane};
-use crate::error::{ClientError, Failure, StoreError};
+use crate::commands;
+use crate::error::StoreError;
 use crate::resp::Reply;
 use crate::store::{Author, Event, Store, Touch, Txn};
 use crate::types::{expiry, keyspace};
@@ -289,29 +289,8 @@ fn holds(tx: &Txn, guard: &Guard) -> Result<bool, StoreError> {
 }
 
 fn run_call(tx: &mut Txn, call: &Call) -> Result<Reply, StoreError> {
-    let resolved = match commands::resolve(&call.argv) {
-        Ok(resolved) => resolved,
-        Err(error) => return Ok(error.into()),
-    };
-    let mut args = Args::new(&call.argv, resolved.skip, call.db);
-    let result = match resolved.command.lane {
-        Lane::Write(execute) => execute(&mut args, tx),
-        Lane::Read(execute) => {
-            let result = execute(&mut args, tx);
-            keyspace::notify_misses(tx);
-            result
-        }
-        Lane::Node(_) | Lane::Session(_) => match resolved.command.logged {
-            Some(execute) => execute(&mut args, tx),
-            // A node never proposes these; an entry that holds one answers the same on every node.
-            None => Err(ClientError::fixed("ERR not a replicated command").into()),
-        },
-    };
-    // What a write looked for in vain is its own affair.
-    drop(tx.take_misses());
-    match result {
-        Ok(reply) => Ok(reply),
-        Err(Failure::Client(error)) => Ok(error.into()),
-        Err(Failure::Store(error)) => Err(error),
+    match commands::resolve(&call.argv) {
+        Ok(resolved) => resolved.apply(&call.argv, call.db, tx),
+        Err(error) => Ok(error.into()),
     }
 }

@@ -18,7 +18,7 @@ use super::budget;
 const ERROR_STEPS: usize = 1000;
 
 /// How many arguments a function is called with. Lua's own limit, for what `unpack` gives, is 8000.
-const ARGUMENTS_MAX: c_int = 7500;
+pub(super) const ARGUMENTS_MAX: c_int = 7500;
 
 /// How many calls there are from the script to a function of ours: the function, and before it what counts its
 /// arguments.

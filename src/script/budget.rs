@@ -12,6 +12,7 @@
 //! at fixed amounts to collect all of it, and pays for that in steps.
 
 use std::cell::Cell;
+use std::fmt;
 
 use mlua::{Error, HookTriggers, Lua, Result, VmState};
 
@@ -20,7 +21,7 @@ const HOOK_STEPS: u32 = 1000;
 /// What creating a coroutine costs at least: its instructions are counted from zero.
 pub const COROUTINE_STEPS: u64 = HOOK_STEPS as u64;
 /// Bytes that a step's worth of copying covers, roughly.
-pub const BYTES_PER_STEP: usize = 16;
+pub const BYTES_PER_STEP: usize = 64;
 
 /// How far a script may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct Limits {
     pub bytes: usize,
     /// From how many bytes on garbage is collected on the way.
     pub collect_from: usize,
+    /// Whether the interpreter is new. What depth Lua allows depends on the depths an interpreter has seen; in
+    /// one that is not new, going too deep aborts.
+    pub exact: bool,
 }
 
 /// Why a script was aborted.
@@ -37,7 +41,7 @@ pub struct Limits {
 pub enum Abort {
     Steps,
     Memory,
-    /// Calls were nested too deeply; how deep is too deep depends on what an interpreter has seen.
+    /// Calls were nested too deeply, in an interpreter that is not new.
     Depth,
     /// The node's disk failed under a nested command; [`super::Caller`] knows the error.
     Caller,
@@ -57,7 +61,7 @@ pub(super) struct Budget {
 impl Budget {
     /// An account with nothing on it.
     pub fn new() -> Self {
-        let limits = Limits { steps: 0, bytes: 0, collect_from: 0 };
+        let limits = Limits { steps: 0, bytes: 0, collect_from: 0, exact: true };
         Self {
             steps_left: Cell::new(0),
             limits: Cell::new(limits),
@@ -90,6 +94,27 @@ pub fn abort(lua: &Lua, why: Abort) -> Error {
     budget(lua, |budget| budget.abort(lua, why))
 }
 
+/// Why the running script was aborted, as the error that aborts it.
+///
+/// # Errors
+/// It was.
+pub(super) fn check(lua: &Lua) -> Result<()> {
+    budget(lua, |budget| budget.aborted.get()).map_or(Ok(()), |why| Err(error(why)))
+}
+
+/// Notes that calls were nested too deeply, and that somebody caught the error.
+///
+/// # Errors
+/// The script is aborted, unless its interpreter is new.
+pub(super) fn overflowed(lua: &Lua) -> Result<()> {
+    if budget(lua, |budget| budget.limits.get().exact) { Ok(()) } else { Err(abort(lua, Abort::Depth)) }
+}
+
+/// How many bytes the running script may have.
+pub(super) fn bytes_max(lua: &Lua) -> usize {
+    budget(lua, |budget| budget.limits.get().bytes)
+}
+
 /// Begins a script's account: instructions are counted from here on.
 pub(super) fn open(lua: &Lua, limits: Limits) -> Result<()> {
     budget(lua, |budget| {
@@ -104,12 +129,12 @@ pub(super) fn open(lua: &Lua, limits: Limits) -> Result<()> {
     })
 }
 
-/// Ends it. Answers why the script was aborted, if it was, and how many steps it took.
-pub(super) fn close(lua: &Lua) -> Result<(Option<Abort>, u64)> {
+/// Ends it. Answers why the script was aborted, if it was.
+pub(super) fn close(lua: &Lua) -> Result<Option<Abort>> {
     budget(lua, |budget| {
         lua.remove_global_hook();
         lua.set_memory_limit(0)?;
-        Ok((budget.aborted.get(), budget.limits.get().steps - budget.steps_left.get()))
+        Ok(budget.aborted.get())
     })
 }
 
@@ -168,10 +193,16 @@ impl Budget {
 }
 
 fn error(why: Abort) -> Error {
-    Error::runtime(match why {
-        Abort::Steps => "script exceeded its instruction limit",
-        Abort::Memory => "script exceeded its memory limit",
-        Abort::Depth => "script nested its calls too deeply",
-        Abort::Caller => "the node's storage failed",
-    })
+    Error::runtime(why)
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Steps => "Script exceeded its limit of instructions; nothing it did remains",
+            Self::Memory => "Script exceeded its limit of memory; nothing it did remains",
+            Self::Depth => "Script nested its calls too deeply; nothing it did remains",
+            Self::Caller => "Script met a failure of the node's storage",
+        })
+    }
 }

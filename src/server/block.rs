@@ -64,8 +64,7 @@ impl Dispatcher {
         out: &mut BytesMut,
         sink: &mut impl Sink,
     ) -> Option<Reply> {
-        let places = item.resolved.command.spec.keys.places(item.argv.len());
-        let keys = places.map(|place| item.argv[place].clone()).collect();
+        let keys = item.resolved.command.spec.keys.of(&item.argv);
         let place = self.node.waiting().join(item.db, keys);
         let clock = Arc::clone(&self.node.env().clock);
         let deadline = patience.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));

@@ -10,6 +10,7 @@ pub mod list;
 pub mod random;
 pub mod record;
 pub mod scan;
+pub mod scripts;
 pub mod string;
 
 #[cfg(test)]

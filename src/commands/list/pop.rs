@@ -102,7 +102,7 @@ const WAITING: Spec = Spec {
     syntax: "key [key ...] timeout",
     complexity: "O(N) where N is the number of provided keys.",
     since: "2.0.0",
-    keys: Keys { first: 1, last: -2, step: 1, access: Access::ReadWrite },
+    keys: Keys { last: -2, ..Keys::from(1, 1, Access::ReadWrite) },
     flags: Flags::NOSCRIPT.and(Flags::BLOCKING),
     ..Spec::of(Group::List)
 };

@@ -245,14 +245,13 @@ fn keys_of(argv: &[Bytes]) -> Result<(&'static Command, Vec<Bytes>), ClientError
     const WRONG_NUMBER: ClientError =
         ClientError::fixed("ERR Invalid number of arguments specified for command");
     let command = find_called(argv).ok_or(UNKNOWN)?;
-    if command.spec.keys.first == 0 {
+    if command.spec.keys.is_none() {
         return Err(NO_KEYS);
     }
     if !command.takes(argv.len()) {
         return Err(WRONG_NUMBER);
     }
-    let keys = command.spec.keys.places(argv.len()).map(|place| argv[place].clone()).collect();
-    Ok((command, keys))
+    Ok((command, command.spec.keys.of(argv)))
 }
 
 /// The command these words call, whether or not they are enough.

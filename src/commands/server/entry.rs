@@ -108,7 +108,7 @@ impl Entry {
         if let Self::Command(command) = self {
             let arguments = syntax::parse(command.spec.syntax);
             if !arguments.is_empty() {
-                let has_keys = command.spec.keys.first > 0;
+                let has_keys = !command.spec.keys.is_none();
                 let arguments = arguments.iter().map(|argument| describe(argument, has_keys)).collect();
                 docs.push((Reply::text("arguments"), Reply::Array(arguments)));
             }
@@ -134,7 +134,7 @@ pub fn access_flags(access: Access) -> Reply {
 
 /// Where the keys are, in the form that Redis 7 has for it.
 fn key_specification(keys: Keys) -> Option<Reply> {
-    if keys.first == 0 {
+    if keys.is_none() {
         return None;
     }
     let (first, last, step) = keys.first_last_step();
@@ -146,15 +146,18 @@ fn key_specification(keys: Keys) -> Option<Reply> {
             (Reply::text("spec"), Reply::Map(specification)),
         ])
     };
-    let begin = typed("index", vec![(Reply::text("index"), Reply::Int(first))]);
-    let find = typed(
-        "range",
-        vec![
-            (Reply::text("lastkey"), Reply::Int(last)),
-            (Reply::text("keystep"), Reply::Int(step)),
-            (Reply::text("limit"), Reply::Int(0)),
-        ],
-    );
+    let number = |name, value| (Reply::text(name), Reply::Int(value));
+    let (index, find) = match keys.counted_at {
+        0 => (
+            first,
+            typed("range", vec![number("lastkey", last), number("keystep", step), number("limit", 0)]),
+        ),
+        place => {
+            let counted = vec![number("keynumidx", 0), number("firstkey", 1), number("keystep", 1)];
+            (place as i64, typed("keynum", counted))
+        }
+    };
+    let begin = typed("index", vec![number("index", index)]);
     Some(Reply::Map(vec![
         (Reply::text("flags"), access_flags(keys.access)),
         (Reply::text("begin_search"), begin),

@@ -3,7 +3,7 @@
 use mlua::{Error, Lua, Result, String, Table, Value, Variadic};
 
 use super::{Meter, Output, VALUES_MAX};
-use crate::script::{Arguments, function, to_integer};
+use crate::script::{Arguments, function, keys_in_order, to_integer};
 
 /// Tables that nest deeper than this are written as nil.
 const NESTING_MAX: usize = 16;
@@ -139,17 +139,12 @@ fn pack_array(output: &mut Output, table: &Table, length: usize, level: usize) -
 }
 
 fn pack_map(output: &mut Output, table: &Table, level: usize) -> Result<()> {
-    let mut length = 0;
-    for pair in table.pairs::<Value, bool>() {
-        pair?;
-        output.meter().steps(1)?;
-        length += 1;
-    }
-    pack_length(output, length, 0x80, [0xde, 0xdf])?;
-    for pair in table.pairs::<Value, Value>() {
-        let (key, value) = pair?;
+    let keys = keys_in_order(output.meter().lua(), table)?;
+    pack_length(output, keys.raw_len(), 0x80, [0xde, 0xdf])?;
+    for key in keys.sequence_values::<Value>() {
+        let key = key?;
         pack_value(output, &key, level + 1)?;
-        pack_value(output, &value, level + 1)?;
+        pack_value(output, &table.raw_get(key)?, level + 1)?;
     }
     Ok(())
 }

@@ -20,6 +20,12 @@ impl<'lua> Meter<'lua> {
         Self { lua, uncharged: 0 }
     }
 
+    /// The interpreter whose work this is.
+    #[must_use]
+    pub const fn lua(&self) -> &'lua Lua {
+        self.lua
+    }
+
     /// Counts that many steps.
     pub fn steps(&mut self, steps: usize) -> Result<()> {
         self.uncharged += steps;

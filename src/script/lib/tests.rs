@@ -42,24 +42,24 @@ fn nesting_ends() {
     check(&nest("[", "]"), "2000");
     let deeper = "pcall(cjson.decode, ('['):rep(1001))";
     check(
-        &format!("tostring(select(2, {deeper})):match('Found.-\\n')"),
-        "Found too many nested data structures (1001) at character 1001\n",
+        &format!("tostring(select(2, {deeper}))"),
+        "Found too many nested data structures (1001) at character 1001",
     );
     let unbounded = "(function() cjson.decode_max_depth(100000) cjson.decode(('['):rep(10000)) end)()";
-    check(unbounded, "user_script:1: Found too many nested data structures (6999) at character 6999");
+    check(unbounded, "ERR user_script:1: Found too many nested data structures (6999) at character 6999");
     let table = "(function() local t = {} for i = 1, 5000 do t = {t = t} end
         cjson.encode_max_depth(100000) cjson.encode(t) end)()";
-    check(table, "user_script:2: Cannot serialise, excessive nesting (3500)");
+    check(table, "ERR user_script:2: Cannot serialise, excessive nesting (3500)");
     check("#cmsgpack.pack((function() local t = {} for i = 1, 5000 do t = {t} end return t end)())", "17");
     check(
         "cmsgpack.unpack(('\\145'):rep(10000))",
-        "user_script:1: stack overflow (too many return values at once; use unpack_one or unpack_limit \
+        "ERR user_script:1: stack overflow (too many return values at once; use unpack_one or unpack_limit \
          instead.)",
     );
     check("select('#', struct.unpack(('b'):rep(6000), ('a'):rep(6000)))", "6001");
     check(
         "select('#', struct.unpack(('b'):rep(7000), ('a'):rep(7000)))",
-        "user_script:1: stack overflow (too many results)",
+        "ERR user_script:1: stack overflow (too many results)",
     );
 }
 
@@ -96,12 +96,12 @@ fn what_replaces_can_fail() {
     check("(('abc'):gsub('b', function(b) return b:upper() .. b end))", "aBbc");
     check(
         "(('abc'):gsub('b', function() return {} end))",
-        "user_script:1: invalid replacement value (a table)",
+        "ERR user_script:1: invalid replacement value (a table)",
     );
+    check("(('abc'):gsub('b', function() (nil)() end))", "ERR user_script:1: attempt to call a nil value");
     check(
-        "(('abc'):gsub('b', function() nothing() end))",
-        "user_script:1: attempt to call global 'nothing' (a nil value)",
+        "(('abc'):gsub('b'))",
+        "ERR user_script:1: bad argument #2 to 'gsub' (string/function/table expected)",
     );
-    check("(('abc'):gsub('b'))", "user_script:1: bad argument #2 to 'gsub' (string/function/table expected)");
-    check("('abc'):gmatch('[')()", "user_script:1: malformed pattern (missing ']')");
+    check("('abc'):gmatch('[')()", "ERR user_script:1: malformed pattern (missing ']')");
 }

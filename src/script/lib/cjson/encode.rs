@@ -1,14 +1,14 @@
 //! `cjson.encode`.
 
-use mlua::{Error, Function, Lua, Result, String, Table, Value};
+use mlua::{Error, Lua, Result, String, Table, Value};
 
 use super::{Invalid, Settings};
 use crate::script::lib::{Output, VALUES_MAX, number};
-use crate::script::type_name;
+use crate::script::{keys_in_order, type_name};
 
-/// A value as JSON. `next` is Lua's function of that name.
-pub fn encode(lua: &Lua, value: &Value, settings: Settings, next: &Function) -> Result<String> {
-    let mut encoder = Encoder { settings, next, output: Output::new(lua), open: Vec::new(), slots: 1 };
+/// A value as JSON. What is no array is written in the order of its keys: Lua's own can depend on addresses.
+pub fn encode(lua: &Lua, value: &Value, settings: Settings) -> Result<String> {
+    let mut encoder = Encoder { settings, output: Output::new(lua), open: Vec::new(), slots: 1 };
     encoder.value(value.clone())?;
     while let Some(value) = encoder.next_value()? {
         encoder.value(value)?;
@@ -18,7 +18,6 @@ pub fn encode(lua: &Lua, value: &Value, settings: Settings, next: &Function) -> 
 
 struct Encoder<'a> {
     settings: Settings,
-    next: &'a Function,
     output: Output<'a>,
     /// What is being written, from the outermost on.
     open: Vec<Open>,
@@ -29,7 +28,7 @@ struct Encoder<'a> {
 /// A table of which a part is written.
 enum Open {
     Array { table: Table, written: i64, length: i64 },
-    Object { table: Table, key: Value },
+    Object { table: Table, keys: Table, written: i64 },
 }
 
 impl Encoder<'_> {
@@ -60,15 +59,15 @@ impl Encoder<'_> {
                     }
                     return Ok(Some(value));
                 }
-                Some(Open::Object { table, key }) => {
-                    let is_first = key.is_nil();
-                    let (found, value): (Value, Value) = self.next.call((&*table, &*key))?;
-                    if !found.is_nil() {
-                        key.clone_from(&found);
-                        if !is_first {
+                Some(Open::Object { table, keys, written }) => {
+                    *written += 1;
+                    let (place, key): (i64, Value) = (*written, keys.raw_get(*written)?);
+                    if !key.is_nil() {
+                        let value = table.raw_get(&key)?;
+                        if place > 1 {
                             self.output.put(b",")?;
                         }
-                        self.key(&found)?;
+                        self.key(&key)?;
                         return Ok(Some(value));
                     }
                     self.output.put(b"}")?;
@@ -96,7 +95,13 @@ impl Encoder<'_> {
             }
             _ => {
                 self.slots += 2;
-                self.open.push(Open::Object { table, key: Value::Nil });
+                let keys = keys_in_order(self.output.meter().lua(), &table).map_err(|error| match error {
+                    Error::RuntimeError(_) => {
+                        refuse(&Value::Table(table.clone()), "table key must be a number or string")
+                    }
+                    error => error,
+                })?;
+                self.open.push(Open::Object { table, keys, written: 0 });
                 self.output.put(b"{")
             }
         }

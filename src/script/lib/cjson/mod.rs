@@ -9,7 +9,7 @@ mod encode;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use mlua::{Function, Lua, Result, Table, Value, Variadic};
+use mlua::{Lua, Result, Table, Value, Variadic};
 
 use crate::script::{Arguments, budget, function};
 
@@ -60,8 +60,7 @@ struct Shared(Rc<Cell<Settings>>);
 pub fn open(lua: &Lua) -> Result<Table> {
     let settings = Rc::new(Cell::new(Settings::DEFAULT));
     lua.set_app_data(Shared(Rc::clone(&settings)));
-    let next = Rc::new(lua.globals().raw_get("next")?);
-    instance(lua, &settings, &next)
+    instance(lua, &settings)
 }
 
 /// Forgets what was set.
@@ -91,12 +90,12 @@ const SETTERS: [(&str, Setter); 7] = [
     ("decode_invalid_numbers", |args, settings| one(args, |args| switch(args, &mut settings.decode_invalid))),
 ];
 
-fn instance(lua: &Lua, settings: &Rc<Cell<Settings>>, next: &Rc<Function>) -> Result<Table> {
+fn instance(lua: &Lua, settings: &Rc<Cell<Settings>>) -> Result<Table> {
     let library = lua.create_table()?;
-    let (used, next_pair) = (Rc::clone(settings), Rc::clone(next));
+    let used = Rc::clone(settings);
     let encode = function(lua, "encode", move |lua, args| {
         only_argument(args)?;
-        encode::encode(lua, args.any(0)?, used.get(), &next_pair)
+        encode::encode(lua, args.any(0)?, used.get())
     })?;
     library.raw_set("encode", encode)?;
     let used = Rc::clone(settings);
@@ -115,10 +114,9 @@ fn instance(lua: &Lua, settings: &Rc<Cell<Settings>>, next: &Rc<Function>) -> Re
         })?;
         library.raw_set(name, function)?;
     }
-    let next_pair = Rc::clone(next);
-    let new = function(lua, "new", move |lua, _| {
+    let new = function(lua, "new", |lua, _| {
         budget::charge(lua, INSTANCE_STEPS)?;
-        instance(lua, &Rc::new(Cell::new(Settings::DEFAULT)), &next_pair)
+        instance(lua, &Rc::new(Cell::new(Settings::DEFAULT)))
     })?;
     library.raw_set("new", new)?;
     library.raw_set("null", Value::NULL)?;

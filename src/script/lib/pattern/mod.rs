@@ -6,6 +6,7 @@ use mlua::{Error, Function, Lua, Result, Table, Value, Variadic};
 
 use super::{Meter, Output};
 use crate::script::arguments::{bounded, inner};
+use crate::script::failure::PATTERNS;
 use crate::script::{Arguments, function, type_name};
 use matcher::{Captured, Matcher};
 
@@ -27,7 +28,7 @@ pub fn open(lua: &Lua, string: &Table) -> Result<()> {
     let globals = lua.globals();
     let concat: Function = globals.raw_get::<Table>("table")?.raw_get("concat")?;
     let type_: Function = globals.raw_get("type")?;
-    let chunk = lua.load(include_str!("replace.lua")).set_name("=string");
+    let chunk = lua.load(include_str!("replace.lua")).set_name(PATTERNS);
     let (gmatch, gsub): (Function, Function) = chunk.call((native, concat, type_))?;
     let gmatch = bounded(lua, gmatch)?;
     string.raw_set("gmatch", &gmatch)?;

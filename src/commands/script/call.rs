@@ -1,0 +1,134 @@
+//! The commands of a script: what it may call, and how.
+//!
+//! What runs on the state does. Of what concerns a connection or a node, a script may use what is the same on
+//! every node: PING, ECHO, SELECT (for its own further calls) and TIME, which is the log entry's. A command
+//! that waits finds what there is now.
+
+use bytes::Bytes;
+
+use crate::commands::{Flags, Lane, Resolved, resolve};
+use crate::error::{ClientError, Failure, StoreError, text};
+use crate::resp::{Reply, number};
+use crate::script::Caller;
+use crate::store::{Txn, View};
+use crate::types::keyspace;
+
+const NOT_ALLOWED: ClientError = ClientError::fixed("ERR This Redis command is not allowed from script");
+const UNKNOWN: ClientError = ClientError::fixed("ERR Unknown Redis command called from script");
+const WRONG_NUMBER: ClientError =
+    ClientError::fixed("ERR Wrong number of args calling Redis command from script");
+const READ_ONLY: ClientError =
+    ClientError::fixed("ERR Write commands are not allowed from read-only scripts.");
+
+/// A script that may write.
+pub(super) struct Writer<'t, 's> {
+    pub tx: &'t mut Txn<'s>,
+    pub db: u8,
+    /// Whether it has said that it will not.
+    pub no_writes: bool,
+}
+
+impl Caller for Writer<'_, '_> {
+    fn call(&mut self, argv: Vec<Bytes>) -> Result<Reply, StoreError> {
+        let resolved = match admit(&argv, self.no_writes) {
+            Ok(resolved) => resolved,
+            Err(error) => return Ok(error.into()),
+        };
+        match resolved.command.lane {
+            Lane::Write(_) | Lane::Read(_) => resolved.apply(&argv, self.db, self.tx),
+            Lane::Session(_) | Lane::Node(_) => answer(&resolved, &argv, self.tx, &mut self.db),
+        }
+    }
+
+    fn knows(&self, argv: &[Bytes]) -> bool {
+        resolve(argv).is_ok()
+    }
+
+    fn save(&mut self) {
+        self.tx.save();
+    }
+
+    fn undo(&mut self) {
+        self.tx.undo();
+    }
+
+    fn keep(&mut self) {
+        self.tx.keep();
+    }
+}
+
+/// A script that only reads.
+pub(super) struct Reader<'v, 's> {
+    pub view: &'v View<'s>,
+    pub db: u8,
+}
+
+impl Caller for Reader<'_, '_> {
+    fn call(&mut self, argv: Vec<Bytes>) -> Result<Reply, StoreError> {
+        let resolved = match admit(&argv, true) {
+            Ok(resolved) => resolved,
+            Err(error) => return Ok(error.into()),
+        };
+        match resolved.command.lane {
+            Lane::Read(execute) => {
+                reply(execute(&mut crate::commands::Args::new(&argv, resolved.skip, self.db), self.view))
+            }
+            _ => answer(&resolved, &argv, self.view, &mut self.db),
+        }
+    }
+
+    fn knows(&self, argv: &[Bytes]) -> bool {
+        resolve(argv).is_ok()
+    }
+
+    fn save(&mut self) {}
+
+    fn undo(&mut self) {}
+
+    fn keep(&mut self) {}
+}
+
+/// What a script calls, if it may.
+fn admit(argv: &[Bytes], no_writes: bool) -> Result<Resolved, ClientError> {
+    let resolved = resolve(argv)
+        .map_err(|error| if error.as_str().starts_with("ERR unknown") { UNKNOWN } else { WRONG_NUMBER })?;
+    if resolved.command.spec.flags.has(Flags::NOSCRIPT) {
+        return Err(NOT_ALLOWED);
+    }
+    if no_writes && matches!(resolved.command.lane, Lane::Write(_)) {
+        return Err(READ_ONLY);
+    }
+    Ok(resolved)
+}
+
+/// What a command of a connection or a node answers in a script.
+fn answer(resolved: &Resolved, argv: &[Bytes], view: &View, db: &mut u8) -> Result<Reply, StoreError> {
+    Ok(match (resolved.command.spec.name, argv) {
+        ("PING", [_]) => Reply::Status("PONG"),
+        ("PING" | "ECHO", [_, message]) => Reply::Bulk(message.clone()),
+        ("PING", _) => super::super::args::wrong_number("ping").into(),
+        ("SELECT", [_, index]) => match number::parse_int(index) {
+            None => text::NOT_AN_INTEGER.into(),
+            Some(index) => match u8::try_from(index).ok().filter(|index| *index < keyspace::DATABASES) {
+                Some(index) => {
+                    *db = index;
+                    Reply::Ok
+                }
+                None => text::DB_OUT_OF_RANGE.into(),
+            },
+        },
+        ("TIME", _) => {
+            let ms = view.now();
+            Reply::Array([ms / 1000, ms % 1000 * 1000].map(|part| Reply::bulk(part.to_string())).into())
+        }
+        _ => NOT_ALLOWED.into(),
+    })
+}
+
+fn reply(result: Result<Reply, Failure>) -> Result<Reply, StoreError> {
+    match result {
+        Ok(reply) => Ok(reply),
+        Err(Failure::Client(error)) => Ok(error.into()),
+        Err(Failure::Store(error)) => Err(error),
+    }
+}

@@ -167,6 +167,12 @@ pub static TOPICS: [Topic; 6] = [
                 "Microseconds above which a command is remembered as slow; -1: none is.",
             ),
             live("slowlog-max-len", int(0, i64::MAX), "128", "Slow commands remembered."),
+            live(
+                "tracking-table-max-keys",
+                int(0, i64::MAX),
+                "1000000",
+                "Keys remembered of which clients keep copies; 0: no limit.",
+            ),
             cluster(
                 "notify-keyspace-events",
                 Format::Events,

@@ -362,6 +362,7 @@ mod tests {
         settings.set(&[("slowlog-log-slower-than", "-1")]).expect("it may be off");
         assert_eq!(settings.slowlog_threshold(), None);
         assert_eq!(settings.slowlog_entries_max(), 128);
+        assert_eq!(settings.tracked_keys_max(), 1_000_000);
         settings.announce("port", "7001");
         assert_eq!(settings.get(&["port"])[0].1, "7001");
     }

@@ -127,6 +127,7 @@ pub mod text {
                   adjust.";
         SAME_OBJECT = "ERR source and destination objects are the same";
         NESTED_MULTI = "ERR MULTI calls can not be nested";
+        NOT_IN_MULTI = "ERR Command not allowed inside a transaction";
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
         WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";

@@ -41,7 +41,11 @@ const COMMANDS: &[(&str, &str)] = &[
     ("transactions", "discard exec multi unwatch watch"),
     ("pubsub", "psubscribe publish pubsub punsubscribe subscribe unsubscribe"),
     ("scripting", "eval eval_ro evalsha evalsha_ro script"),
-    ("server", "config debug info lolwut role slowlog time wait"),
+    (
+        "server",
+        "acl bgrewriteaof bgsave config debug failover info lastsave lolwut module replicaof role save shutdown slaveof \
+         slowlog time wait",
+    ),
 ];
 
 /// What is about no one command.

@@ -21,6 +21,9 @@ pub fn refuse(command: &Command, session: &Session, password_required: bool) -> 
     if password_required && !session.is_authenticated() && !command.spec.flags.has(Flags::NO_AUTH) {
         return Some(text::NO_AUTH);
     }
+    if session.transaction().is_some() && command.spec.flags.has(Flags::REFUSED_IN_MULTI) {
+        return Some(text::NOT_IN_MULTI);
+    }
     let name = command.spec.name;
     if session.is_listening() && !FOR_SUBSCRIBERS.contains(&name) {
         return Some(ClientError::new(format!(
@@ -119,6 +122,12 @@ mod tests {
         }
         fn pause(&self, _: PauseScope, _: Duration) {}
         fn unpause(&self) {}
+        fn last_checkpoint_ms(&self) -> u64 {
+            1_600_000_000_123
+        }
+        fn begin_checkpoint(&self) {}
+        fn hand_over(&self, _: u64) {}
+        fn shut_down(&self) {}
         fn slow_log(&self) -> &SlowLog {
             &self.slow_log
         }
@@ -212,7 +221,7 @@ mod tests {
         let reply = match command.lane {
             Lane::Session(run) => run(&mut args, session),
             Lane::Node(run) => run(&mut args, session, host).map(|answer| match answer {
-                Answer::Now(reply) | Answer::After(_, reply) => reply,
+                Answer::Now(reply) | Answer::After(_, reply) | Answer::Checkpoint(reply) => reply,
                 Answer::Replicas { wanted, .. } => Reply::Int(wanted),
                 Answer::Logged { .. } => Reply::text("the log is not here"),
             }),

@@ -51,6 +51,14 @@ pub trait Host: Send + Sync {
     fn pause(&self, scope: PauseScope, length: Duration);
     /// Ends the pause.
     fn unpause(&self);
+    /// When the last checkpoint was made, or the node started, in milliseconds since the Unix epoch.
+    fn last_checkpoint_ms(&self) -> u64;
+    /// Begins a checkpoint, unless one is being made.
+    fn begin_checkpoint(&self);
+    /// Hands leadership over to the follower with this number.
+    fn hand_over(&self, to: u64);
+    /// Stops the node cleanly, soon.
+    fn shut_down(&self);
     /// The slowest commands of late.
     fn slow_log(&self) -> &SlowLog;
 }
@@ -75,6 +83,8 @@ pub struct NodeInfo {
     pub cpu: CpuInfo,
     /// In the table's order; those never called may be among them.
     pub commands: Vec<CommandInfo>,
+    /// The percentiles of the durations that are shown; `None`: none are.
+    pub percents: Option<Vec<f64>>,
     /// The error replies given, by code, sorted.
     pub errors: Vec<(String, u64)>,
     /// The databases that hold keys, in order.
@@ -196,6 +206,7 @@ pub enum Role {
 /// A node that follows this one.
 #[derive(Clone, Debug, Default)]
 pub struct Follower {
+    pub id: u64,
     /// Where its clients connect.
     pub host: String,
     pub port: u16,
@@ -240,8 +251,8 @@ pub struct CommandInfo {
     pub rejected: u64,
     /// Answered with an error.
     pub failed: u64,
-    /// The 50th, 99th and 99.9th percentile of the duration, in microseconds.
-    pub percentiles: [f64; 3],
+    /// The percentiles of the duration that [`NodeInfo::percents`] names, in microseconds.
+    pub percentiles: Vec<f64>,
 }
 
 /// A database's figures.

@@ -117,6 +117,8 @@ pub enum Answer {
     Now(Reply),
     /// The reply, after a pause (DEBUG SLEEP).
     After(Duration, Reply),
+    /// The reply, once everything applied so far is in a checkpoint.
+    Checkpoint(Reply),
     /// The number of nodes that have this connection's last write (WAIT); it is at least a quorum, and
     /// is waited for up to the timeout (zero: without end).
     Replicas { wanted: i64, timeout: Duration },

@@ -187,7 +187,7 @@ pub struct Flags(u32);
 
 impl Flags {
     /// Those that COMMAND INFO names, in its order.
-    const NAMES: [(Self, &str); 17] = [
+    const NAMES: [(Self, &str); 18] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -202,6 +202,7 @@ impl Flags {
         (Self::FAST, "fast"),
         (Self::NO_AUTH, "no_auth"),
         (Self::NO_ASYNC_LOADING, "no_async_loading"),
+        (Self::REFUSED_IN_MULTI, "no_multi"),
         (Self::ALLOW_BUSY, "allow_busy"),
         (Self::NO_MANDATORY_KEYS, "no_mandatory_keys"),
         (Self::MOVABLE_KEYS, "movablekeys"),
@@ -238,6 +239,8 @@ impl Flags {
     /// Adds the ACL category `connection`, which [`Group::Connection`] implies, and takes `keyspace` away.
     pub const CONNECTION_CATEGORY: Self = Self(1 << 20);
     pub const NO_ASYNC_LOADING: Self = Self(1 << 16);
+    /// Not allowed in MULTI.
+    pub const REFUSED_IN_MULTI: Self = Self(1 << 23);
     /// Changes the state. Follows from the lane.
     pub const WRITE: Self = Self(1 << 17);
     /// Only looks at the state. Follows from the lane.

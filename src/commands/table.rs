@@ -31,6 +31,10 @@ const FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     script::COMMANDS,
     server::COMMANDS,
+    server::acl::COMMANDS,
+    server::module::COMMANDS,
+    server::persist::COMMANDS,
+    server::replication::COMMANDS,
 ];
 
 /// Every command there is, by name.

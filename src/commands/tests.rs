@@ -266,6 +266,8 @@ const PARTLY_PARSED: &[(&str, &str)] = &[
     ("COPY", "a key is not copied over itself"),
     ("LCS", "one asks for the length or for the indexes"),
     ("DEBUG", "its subcommands are arguments to it"),
+    ("FAILOVER", "ABORT stands alone, and a port is a number"),
+    ("SHUTDOWN", "ABORT stands alone"),
 ];
 
 #[test]

@@ -183,8 +183,8 @@ fn save_points(text: &str) -> Result<String, String> {
 }
 
 fn percentiles(text: &str) -> Result<String, String> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    for word in &words {
+    let mut canonical = Vec::new();
+    for word in text.split_whitespace() {
         let value: f64 =
             word.parse().map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_owned())?;
         if !(0.0..=100.0).contains(&value) {
@@ -192,8 +192,9 @@ fn percentiles(text: &str) -> Result<String, String> {
                 "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".to_owned()
             );
         }
+        canonical.push(value.to_string());
     }
-    Ok(words.join(" "))
+    Ok(canonical.join(" "))
 }
 
 /// How much unread output a client may have; 0 is no limit.

@@ -29,6 +29,8 @@ pub struct Settings {
     /// In microseconds; negative: off.
     slowlog_threshold: AtomicI64,
     slowlog_entries_max: AtomicU64,
+    /// In milliseconds; 0: off.
+    latency_threshold_ms: AtomicU64,
 }
 
 /// What is read seldom enough to stand behind a lock.
@@ -54,6 +56,7 @@ impl Settings {
             query_bytes_max: AtomicU64::default(),
             slowlog_threshold: AtomicI64::default(),
             slowlog_entries_max: AtomicU64::default(),
+            latency_threshold_ms: AtomicU64::default(),
         };
         settings.store(texts);
         settings
@@ -111,6 +114,23 @@ impl Settings {
     #[must_use]
     pub fn tracked_keys_max(&self) -> u64 {
         self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.number("tracking-table-max-keys")
+    }
+
+    /// How long an event takes at least that LATENCY remembers (`latency-monitor-threshold`); `None`: it
+    /// remembers none.
+    #[must_use]
+    pub fn latency_threshold(&self) -> Option<Duration> {
+        Some(self.latency_threshold_ms.load(Relaxed)).filter(|ms| *ms > 0).map(Duration::from_millis)
+    }
+
+    /// The percentiles of commands' times that INFO shows; `None`: nothing is told about their times
+    /// (`latency-tracking`).
+    #[must_use]
+    pub fn latency_percents(&self) -> Option<Vec<f64>> {
+        let slow = self.slow.read().unwrap_or_else(PoisonError::into_inner);
+        let percents = slow.texts.text("latency-tracking-info-percentiles").split(' ');
+        let tracking = slow.texts.text("latency-tracking") == "yes";
+        tracking.then(|| percents.filter_map(|percent| percent.parse().ok()).collect())
     }
 
     /// How much unread output each class of clients may have.
@@ -239,6 +259,7 @@ impl Settings {
         self.query_bytes_max.store(texts.number("client-query-buffer-limit"), Relaxed);
         let threshold = texts.text("slowlog-log-slower-than").parse().expect("its format is a number");
         self.slowlog_threshold.store(threshold, Relaxed);
+        self.latency_threshold_ms.store(texts.number("latency-monitor-threshold"), Relaxed);
         self.slowlog_entries_max.store(texts.number("slowlog-max-len"), Relaxed);
         let password = Some(texts.text("requirepass")).filter(|password| !password.is_empty()).map(Arc::from);
         let output_limits = texts.output_limits();

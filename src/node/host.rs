@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Contributor, Node};
+use super::{Contributor, Node, housekeeping};
 use crate::commands::host::{
     ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, Member, MemoryInfo, NodeInfo,
     PauseScope, PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo,
@@ -23,6 +23,7 @@ use crate::metrics::{self, Process};
 use crate::raft::Role;
 use crate::session::Client;
 use crate::store::Store;
+use crate::types::expiry;
 
 /// The option whose value is in the state.
 const NOTIFY: &str = "notify-keyspace-events";
@@ -274,6 +275,7 @@ impl Node {
 
     fn commands_info(&self) -> Vec<CommandInfo> {
         let stats = &self.metrics.commands;
+        let percents = self.settings.latency_percents().unwrap_or_default();
         let rows = commands::all().iter().map(|command| {
             let figures = stats.read(command.index);
             CommandInfo {
@@ -282,7 +284,7 @@ impl Node {
                 micros: figures.micros,
                 rejected: figures.rejected,
                 failed: figures.failed,
-                percentiles: [50.0, 99.0, 99.9].map(|percent| figures.percentile(percent) as f64),
+                percentiles: percents.iter().map(|percent| figures.percentile(*percent) as f64).collect(),
             }
         });
         rows.collect()
@@ -337,7 +339,14 @@ impl Host for Node {
                 view.members.iter().filter(|(id, _)| **id != identity.node).map(|(id, member)| {
                     let (host, port) = host_and_port(&member.client_address);
                     let matched = progress.matched.get(id).copied().unwrap_or(0);
-                    Follower { host, port, online: matched > 0, offset: matched, lag: Duration::ZERO }
+                    Follower {
+                        id: *id,
+                        host,
+                        port,
+                        online: matched > 0,
+                        offset: matched,
+                        lag: Duration::ZERO,
+                    }
                 });
             host::Role::Leader { followers: followers.collect() }
         } else {
@@ -371,6 +380,8 @@ impl Host for Node {
             rows.map(|command| self.metrics.commands.read(command.index).calls).sum()
         };
         let databases = (0..).zip(&head.databases).filter(|(_, database)| database.keys > 0);
+        // A state that cannot be read is noticed by the next command.
+        let ttls = expiry::average_ttls(&self.store.view(0)).unwrap_or_default();
         NodeInfo {
             server: ServerInfo {
                 os: metrics::operating_system(),
@@ -402,9 +413,13 @@ impl Host for Node {
             },
             persistence: PersistenceInfo {
                 loading: false,
-                changes_since_checkpoint: 0,
+                changes_since_checkpoint: self
+                    .applied
+                    .reached()
+                    .index
+                    .saturating_sub(housekeeping::durable_index(&self.store)),
                 checkpoint_running: stats.frozen_bytes > 0,
-                last_checkpoint_ms: load(&self.figures.last_checkpoint_ms),
+                last_checkpoint_ms: self.last_checkpoint_ms(),
                 last_checkpoint_took: (stats.checkpoints > 0)
                     .then(|| Duration::from_micros(stats.last_checkpoint_micros)),
                 checkpoints: stats.checkpoints,
@@ -440,12 +455,13 @@ impl Host for Node {
             },
             commands,
             errors: errors.into_iter().collect(),
+            percents: self.settings.latency_percents(),
             keyspace: databases
                 .map(|(db, database)| DatabaseInfo {
                     db,
                     keys: database.keys,
                     expires: database.expiring,
-                    average_ttl_ms: 0,
+                    average_ttl_ms: ttls.get(&db).copied().unwrap_or(0),
                 })
                 .collect(),
             raft: self.raft_info(),
@@ -494,6 +510,39 @@ impl Host for Node {
 
     fn unpause(&self) {
         self.pause.end();
+    }
+
+    fn last_checkpoint_ms(&self) -> u64 {
+        match self.figures.last_checkpoint_ms.load(Ordering::Relaxed) {
+            0 => self.env.clock.wall_ms().saturating_sub(self.uptime().as_millis() as u64),
+            last => last,
+        }
+    }
+
+    fn begin_checkpoint(&self) {
+        let consensus = self.consensus.clone();
+        let begin = async move {
+            if let Err(error) = consensus.snapshot().await {
+                tracing::warn!(%error, "no checkpoint was begun");
+            }
+        };
+        self.env.spawner.spawn(Box::pin(begin)).detach();
+    }
+
+    fn hand_over(&self, to: u64) {
+        let consensus = self.consensus.clone();
+        let hand_over = async move {
+            tracing::info!(to, "handing leadership over");
+            if let Err(error) = consensus.transfer_leader(to).await {
+                tracing::warn!(%error, "leadership was not handed over");
+            }
+        };
+        self.env.spawner.spawn(Box::pin(hand_over)).detach();
+    }
+
+    fn shut_down(&self) {
+        tracing::info!("asked to stop by a client");
+        self.stop_requested.notify_one();
     }
 
     fn slow_log(&self) -> &SlowLog {

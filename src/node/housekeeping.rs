@@ -121,7 +121,7 @@ impl Housekeeping {
     /// Makes a checkpoint when the last is old or the log has grown long, and lets go of the log that
     /// neither a restart nor a slow follower is to be served from.
     async fn trim_log(&self, last_checkpoint: &mut Duration) -> Result<(), crate::raft::Refused> {
-        let durable = self.durable_index();
+        let durable = durable_index(&self.store);
         let (applied, bytes) = (self.applied.reached().index, self.wal.bytes());
         let now = self.env.clock.monotonic();
         let old = now.saturating_sub(*last_checkpoint) >= self.checkpoint_interval;
@@ -142,9 +142,10 @@ impl Housekeeping {
         }
         Ok(())
     }
+}
 
-    fn durable_index(&self) -> u64 {
-        let stamp = self.store.durable_stamp().and_then(|stamp| Stamp::decode(&stamp));
-        stamp.and_then(|stamp| stamp.position).map_or(0, |position| position.index)
-    }
+/// The last log index that the last checkpoint holds.
+pub fn durable_index(store: &Store) -> u64 {
+    let stamp = store.durable_stamp().and_then(|stamp| Stamp::decode(&stamp));
+    stamp.and_then(|stamp| stamp.position).map_or(0, |position| position.index)
 }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub use gather::Contributor;
 pub use propose::{AnswerReceiver, Answers};
@@ -104,6 +104,7 @@ pub struct Node {
     disk_low: Arc<AtomicBool>,
     figures: Figures,
     pause: Pause,
+    stop_requested: Notify,
     stopping: AtomicBool,
     _peers: Option<PeerServer>,
     _tasks: Vec<TaskHandle>,
@@ -290,6 +291,7 @@ impl Node {
         }
         Ok(Arc::new(Self {
             pause: Pause::new(Arc::clone(&env.clock)),
+            stop_requested: Notify::new(),
             env,
             settings,
             metrics,
@@ -468,6 +470,25 @@ impl Node {
             return Some(text::DISK_FULL);
         }
         self.figures.over_memory_limit(&self.settings, &self.store).then_some(text::OUT_OF_MEMORY)
+    }
+
+    /// Ends when somebody has asked the node to stop (SHUTDOWN).
+    pub async fn stop_requested(&self) {
+        self.stop_requested.notified().await;
+    }
+
+    /// Waits until everything applied so far is in a checkpoint.
+    pub async fn checkpoint(&self) {
+        let applied = self.applied.reached().index;
+        while housekeeping::durable_index(&self.store) < applied {
+            if !self.store.is_checkpointing()
+                && let Err(error) = self.consensus.snapshot().await
+            {
+                tracing::debug!(%error, "no checkpoint was begun");
+                return;
+            }
+            self.env.clock.sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Stops cleanly: hands leadership over, waits for what is in flight, and ends consensus.

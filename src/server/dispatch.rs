@@ -336,11 +336,6 @@ impl Dispatcher {
         sink: &mut impl Sink,
     ) -> Option<Reply> {
         let reply = match answer {
-            Ok(Answer::Now(reply)) => reply,
-            Ok(Answer::After(pause, reply)) => {
-                self.node.env().clock.sleep(pause).await;
-                reply
-            }
             Ok(Answer::Replicas { wanted, timeout }) => {
                 let (node, reads) = (Arc::clone(&self.node), Arc::clone(&self.reads));
                 let enough = async move { node.replicas(&reads, wanted, timeout).await };
@@ -353,10 +348,27 @@ impl Dispatcher {
                     Waited::Gone => return None,
                 }
             }
-            Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
-            Err(failure) => self.failed(failure),
+            answer => self.answer(answer).await,
         };
         Some(reply)
+    }
+
+    /// The reply where nobody else is waited for, as in a transaction.
+    async fn answer(&self, answer: Result<Answer>) -> Reply {
+        match answer {
+            Ok(Answer::Now(reply)) => reply,
+            Ok(Answer::After(pause, reply)) => {
+                self.node.env().clock.sleep(pause).await;
+                reply
+            }
+            Ok(Answer::Checkpoint(reply)) => {
+                self.node.checkpoint().await;
+                reply
+            }
+            Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
+            Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
+            Err(failure) => self.failed(failure),
+        }
     }
 
     /// The cluster's part of a command, and behind it this node's.
@@ -440,13 +452,8 @@ impl Dispatcher {
                 Lane::Session(execute) => execute(&mut item.args(), &mut self.session)
                     .unwrap_or_else(|failure| self.failed(failure)),
                 Lane::Node(execute) => {
-                    match execute(&mut item.args(), &mut self.session, &*self.node) {
-                        Ok(Answer::Now(reply) | Answer::After(_, reply)) => reply,
-                        // In a transaction nothing waits.
-                        Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
-                        Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
-                        Err(failure) => self.failed(failure),
-                    }
+                    let answer = execute(&mut item.args(), &mut self.session, &*self.node);
+                    self.answer(answer).await
                 }
             });
         }

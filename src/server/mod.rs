@@ -93,7 +93,10 @@ pub async fn run(env: Env, config: Config, shutdown: impl Future<Output = ()>) -
         () = &mut shutdown => return Ok(()),
         server = Server::start(env, &config) => server?,
     };
-    shutdown.await;
+    tokio::select! {
+        () = &mut shutdown => {}
+        () = server.node().stop_requested() => {}
+    }
     tracing::info!("stopping");
     server.stop().await;
     tracing::info!("stopped");

@@ -21,6 +21,7 @@
 //! bytes big-endian, and then the key's address in `Table::Keys`. What a flush leaves behind keeps its
 //! index entries until it is swept; one that comes due before is dropped without a word.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -53,6 +54,31 @@ pub fn next_deadline(view: &View) -> Result<Option<u64>, StoreError> {
         ControlFlow::Break(())
     })?;
     next.transpose()
+}
+
+/// The average time to live of each database's keys, in milliseconds: of those that end first, up to a thousand in
+/// all, which is what can be told without looking at every key.
+pub fn average_ttls(view: &View) -> Result<BTreeMap<u8, u64>, StoreError> {
+    const KEYS_MAX: usize = 1_000;
+    let head = view.head();
+    let mut sums: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
+    let mut seen = 0;
+    view.scan(Table::Expiry, &[], None, &mut |index_key, _| {
+        let generation = index_key.get(DEADLINE_BYTES..).and_then(|rest| rest.first_chunk());
+        let deadline = deadline_of(index_key);
+        if let (Some(generation), Ok(deadline)) = (generation, deadline) {
+            let generation = u64::from_be_bytes(*generation);
+            let db = head.databases.iter().position(|database| database.generation == generation);
+            if let Some(db) = db.and_then(|db| u8::try_from(db).ok()) {
+                let (sum, keys) = sums.entry(db).or_default();
+                *sum = sum.saturating_add(deadline.saturating_sub(head.clock_ms));
+                *keys += 1;
+            }
+        }
+        seen += 1;
+        if seen < KEYS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(sums.into_iter().map(|(db, (sum, keys))| (db, sum / keys)).collect())
 }
 
 /// Removes up to `budget` keys whose deadline has passed, the earliest first, each with its `expired`

@@ -178,19 +178,14 @@ fn memory(info: &NodeInfo, _: u64, lines: &mut Lines) {
     lines.field("lazyfree_pending_objects", 0);
 }
 
-fn persistence(info: &NodeInfo, wall_ms: u64, lines: &mut Lines) {
+fn persistence(info: &NodeInfo, _: u64, lines: &mut Lines) {
     let persistence = &info.persistence;
     let took = persistence.last_checkpoint_took.map_or(-1, |took| took.as_secs() as i64);
-    let last_ms = if persistence.last_checkpoint_ms == 0 {
-        wall_ms.saturating_sub(info.server.uptime.as_millis() as u64)
-    } else {
-        persistence.last_checkpoint_ms
-    };
     lines.field("loading", u8::from(persistence.loading));
     lines.field("async_loading", 0);
     lines.field("rdb_changes_since_last_save", persistence.changes_since_checkpoint);
     lines.field("rdb_bgsave_in_progress", u8::from(persistence.checkpoint_running));
-    lines.field("rdb_last_save_time", last_ms / 1000);
+    lines.field("rdb_last_save_time", persistence.last_checkpoint_ms / 1000);
     lines.field("rdb_last_bgsave_status", "ok");
     lines.field("rdb_last_bgsave_time_sec", took);
     lines.field("rdb_current_bgsave_time_sec", -1);
@@ -330,12 +325,12 @@ fn error_stats(info: &NodeInfo, _: u64, lines: &mut Lines) {
 }
 
 fn latency_stats(info: &NodeInfo, _: u64, lines: &mut Lines) {
+    let Some(percents) = &info.percents else { return };
     for command in info.commands.iter().filter(|command| command.calls > 0) {
-        let [half, most, nearly_all] = command.percentiles;
-        lines.field(
-            format_args!("latency_percentiles_usec_{}", command.name.to_ascii_lowercase()),
-            format_args!("p50={half:.3},p99={most:.3},p99.9={nearly_all:.3}"),
-        );
+        let shown = percents.iter().zip(&command.percentiles);
+        let shown: Vec<String> = shown.map(|(percent, micros)| format!("p{percent}={micros:.3}")).collect();
+        let name = command.name.to_ascii_lowercase();
+        lines.field(format_args!("latency_percentiles_usec_{name}"), shown.join(","));
     }
 }
 
@@ -442,12 +437,13 @@ mod tests {
             name: "GET",
             calls: 2,
             micros: 11,
-            percentiles: [5.023, 6.0, 6.5],
+            percentiles: vec![5.023, 6.0, 6.5],
             ..CommandInfo::default()
         };
         let set = CommandInfo { name: "CONFIG|SET", rejected: 1, ..CommandInfo::default() };
         let info = NodeInfo {
             commands: vec![get, set, CommandInfo { name: "DEL", ..CommandInfo::default() }],
+            percents: Some(vec![50.0, 99.0, 99.9]),
             errors: vec![("ERR".to_owned(), 3)],
             keyspace: vec![DatabaseInfo { db: 0, keys: 7, expires: 2, average_ttl_ms: 90 }],
             ..NodeInfo::default()
@@ -477,6 +473,7 @@ mod tests {
     #[test]
     fn shows_the_leader_as_master_and_others_as_its_slaves() {
         let follower = Follower {
+            id: 2,
             host: "10.0.0.2".to_owned(),
             port: 6379,
             online: true,

@@ -1,16 +1,20 @@
 //! What is asked about a node: INFO, CONFIG, COMMAND, SLOWLOG, and the small ones, which are here.
 
+pub(super) mod acl;
 mod command;
 mod config;
 mod entry;
 mod info;
+pub(super) mod module;
+pub(super) mod persist;
+pub(super) mod replication;
 mod slowlog;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::host::{REDIS_VERSION, Role};
+use super::host::REDIS_VERSION;
 use super::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, args, help};
 use crate::error::{ClientError, Result, text};
 use crate::resp::{Reply, number};
@@ -38,7 +42,6 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::node::<slowlog::Reset>(),
     Command::session::<slowlog::Help>(),
     Command::node::<Time>(),
-    Command::node::<RoleOf>(),
     Command::node::<Wait>(),
     Command::node::<Debug>(),
     Command::session::<Cluster>(),
@@ -67,56 +70,6 @@ impl Node for Time {
         let ms = host.wall_ms();
         let [seconds, micros] = [ms / 1000, ms % 1000 * 1000];
         Ok(Reply::Array(vec![Reply::bulk(seconds.to_string()), Reply::bulk(micros.to_string())]).into())
-    }
-}
-
-/// Tells this node's part in the cluster.
-pub struct RoleOf;
-
-impl Node for RoleOf {
-    const SPEC: Spec = Spec {
-        name: "ROLE",
-        summary: "Return the role of the instance in the context of replication",
-        since: "2.8.12",
-        flags: READY.and(Flags::NOSCRIPT).and(Flags::FAST).and(Flags::ADMIN_CATEGORY),
-        ..Spec::of(Group::Server)
-    };
-
-    fn parse(_: &mut Args) -> Result<Self> {
-        Ok(Self)
-    }
-
-    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
-        let replication = host.replication();
-        let reply = match replication.role {
-            Role::Leader { followers } => {
-                let followers = followers.into_iter().map(|follower| {
-                    let words = [follower.host, follower.port.to_string(), follower.offset.to_string()];
-                    Reply::Array(words.map(Reply::bulk).into())
-                });
-                vec![
-                    Reply::text("master"),
-                    Reply::Int(replication.offset as i64),
-                    Reply::Array(followers.collect()),
-                ]
-            }
-            Role::Follower(following) => {
-                let state = match (&following.leader, following.syncing) {
-                    (None, _) => "connect",
-                    (Some(_), true) => "sync",
-                    (Some(_), false) => "connected",
-                };
-                let (leader, port) = following.leader.unwrap_or_default();
-                vec![
-                    Reply::text("slave"),
-                    Reply::bulk(leader),
-                    Reply::Int(port.into()),
-                    Reply::text(state),
-                    Reply::Int(following.offset as i64),
-                ]
-            }
-        };
-        Ok(Reply::Array(reply).into())
     }
 }
 

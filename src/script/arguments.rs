@@ -18,7 +18,7 @@ use super::budget;
 const ERROR_STEPS: usize = 1000;
 
 /// How many arguments a function is called with. Lua's own limit, for what `unpack` gives, is 8000.
-pub(super) const ARGUMENTS_MAX: c_int = 7500;
+const ARGUMENTS_MAX: c_int = 7500;
 
 /// How many calls there are from the script to a function of ours: the function, and before it what counts its
 /// arguments.
@@ -66,12 +66,20 @@ pub(super) fn inner<R: IntoLuaMulti>(
 ///
 /// # Errors
 /// Out of memory.
-#[expect(unsafe_code, reason = "only C sees how many arguments there are before they are all referred to")]
 pub(super) fn bounded(lua: &Lua, function: Function) -> Result<Function> {
-    unsafe extern "C-unwind" fn call(state: *mut ffi::lua_State) -> c_int {
+    through_c::<ARGUMENTS_MAX>(lua, function)
+}
+
+/// A function of C that calls another with its arguments, if they are not more than `MAX`.
+///
+/// # Errors
+/// Out of memory.
+#[expect(unsafe_code, reason = "only C sees how many arguments there are before they are all referred to")]
+pub(super) fn through_c<const MAX: c_int>(lua: &Lua, function: Function) -> Result<Function> {
+    unsafe extern "C-unwind" fn call<const MAX: c_int>(state: *mut ffi::lua_State) -> c_int {
         unsafe {
             let count = ffi::lua_gettop(state);
-            if count > ARGUMENTS_MAX {
+            if count > MAX {
                 return ffi::luaL_error(state, c"too many arguments".as_ptr());
             }
             ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
@@ -81,7 +89,7 @@ pub(super) fn bounded(lua: &Lua, function: Function) -> Result<Function> {
         }
     }
     // SAFETY: the closure takes the one value on the stack, and leaves one.
-    unsafe { lua.exec_raw(function, |state| ffi::lua_pushcclosure(state, call, 1)) }
+    unsafe { lua.exec_raw(function, |state| ffi::lua_pushcclosure(state, call::<MAX>, 1)) }
 }
 
 /// `error` with the place in front at which the script called the running function.

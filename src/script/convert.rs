@@ -2,6 +2,8 @@
 //!
 //! What a script sees of a reply depends on `redis.setresp`; so does whether `true` is a boolean or 1.
 
+use std::borrow::Borrow;
+
 use bytes::Bytes;
 use mlua::{Function, Lua, Result, Table, Value};
 
@@ -19,10 +21,14 @@ pub(super) const ORDER: &str = "order";
 const TOO_DEEP: ClientError = ClientError::fixed("ERR reached lua stack limit");
 
 /// The words of a command; `None` if one is neither a string nor a number.
-pub(super) fn words<'v>(lua: &Lua, values: impl Iterator<Item = &'v Value>) -> Result<Option<Vec<Bytes>>> {
+pub(super) fn words<V: Borrow<Value>>(
+    lua: &Lua,
+    values: impl Iterator<Item = Result<V>>,
+) -> Result<Option<Vec<Bytes>>> {
     let (mut words, mut bytes) = (Vec::with_capacity(values.size_hint().0), 0);
     for value in values {
-        let word = match value {
+        let value = value?;
+        let word = match value.borrow() {
             Value::String(text) => Bytes::copy_from_slice(&text.as_bytes()),
             // As C's %.17g has them.
             Value::Integer(number) if number.unsigned_abs() < 100_000_000_000_000_000 => {

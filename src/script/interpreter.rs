@@ -38,6 +38,8 @@ const CHUNK: &str = "@user_script";
 /// What `redis.call` and its like ask of the host.
 const CALL: i64 = 0;
 const CHECK: i64 = 1;
+/// As [`CALL`], with the words in a table, and how many they are: Rust can refer to some thousands at once.
+const CALL_LIST: i64 = 2;
 
 /// A Lua state that scripts run in.
 pub struct Interpreter {
@@ -282,7 +284,13 @@ impl Host<'_> {
         if values.is_empty() {
             return Ok((true, convert::error_table(lua, &NO_WORDS)?));
         }
-        let Some(words) = convert::words(lua, values.iter())? else {
+        let words = match values {
+            [Value::Table(list), Value::Integer(count)] if what == CALL_LIST => {
+                convert::words(lua, (1..=*count).map(|place| list.raw_get::<Value>(place)))?
+            }
+            values => convert::words(lua, values.iter().map(Ok))?,
+        };
+        let Some(words) = words else {
             return Ok((true, convert::error_table(lua, &NOT_WORDS)?));
         };
         if what == CHECK {
@@ -396,7 +404,7 @@ fn natives(lua: &Lua) -> Result<Table> {
     for (name, value) in [
         ("CALL", CALL),
         ("CHECK", CHECK),
-        ("ARGUMENTS_MAX", i64::from(super::arguments::ARGUMENTS_MAX)),
+        ("CALL_LIST", CALL_LIST),
         ("COROUTINE_STEPS", budget::COROUTINE_STEPS as i64),
     ] {
         natives.raw_set(name, value)?;
@@ -408,7 +416,11 @@ fn natives(lua: &Lua) -> Result<Table> {
 /// A function of the prelude as a script gets it: of C, like all of the library, so that a script's call of it is
 /// still there to be seen when it fails, though nothing follows it.
 fn expose(lua: &Lua, function: Function) -> Result<Function> {
-    if function.info().what == "C" { Ok(function) } else { super::arguments::bounded(lua, function) }
+    if function.info().what == "C" {
+        Ok(function)
+    } else {
+        super::arguments::through_c::<{ i32::MAX }>(lua, function)
+    }
 }
 
 /// `loadstring`: the function, or nil and why there is none.

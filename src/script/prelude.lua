@@ -405,8 +405,6 @@ globals.string.format = function(...)
   return text
 end
 
-globals.string.dump = nil
-
 -- Tables -------------------------------------------------------------------------------------------------
 
 globals.table.concat = function(...)
@@ -474,19 +472,22 @@ end
 
 -- Runs a command for the script that runs now: whether it failed, and what it answered.
 local invoke
-local CALL, CHECK, ARGUMENTS_MAX = native.CALL, native.CHECK, native.ARGUMENTS_MAX
+local CALL, CALL_LIST, CHECK = native.CALL, native.CALL_LIST, native.CHECK
+-- More words than these are handed over in a table.
+local MANY = 1000
 local redis = native.redis
 globals.redis = redis
 
-local function check_count(...)
-  if select("#", ...) > ARGUMENTS_MAX then
-    error("too many arguments", 4)
+local function ask(...)
+  local count = select("#", ...)
+  if count > MANY then
+    return invoke(CALL_LIST, {...}, count)
   end
+  return invoke(CALL, ...)
 end
 
 redis.call = function(...)
-  check_count(...)
-  local failed, reply = invoke(CALL, ...)
+  local failed, reply = ask(...)
   if failed then
     error(reply, 0)
   end
@@ -494,8 +495,7 @@ redis.call = function(...)
 end
 
 redis.pcall = function(...)
-  check_count(...)
-  local _, reply = invoke(CALL, ...)
+  local _, reply = ask(...)
   return reply
 end
 
@@ -583,7 +583,6 @@ redis.log = function(...)
 end
 
 redis.acl_check_cmd = function(...)
-  check_count(...)
   if select("#", ...) == 0 then
     fail("ERR Please specify at least one argument for this redis lib call")
   end
@@ -592,6 +591,9 @@ redis.acl_check_cmd = function(...)
     if type(word) ~= "string" and type(word) ~= "number" then
       fail("ERR redis.acl_check_cmd() require string or integer arguments")
     end
+  end
+  if select("#", ...) > MANY then
+    fail("ERR too many arguments")
   end
   local _, answer = invoke(CHECK, ...)
   if not answer then

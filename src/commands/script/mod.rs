@@ -4,6 +4,9 @@ mod call;
 mod eval;
 mod library;
 
+#[cfg(test)]
+mod tests;
+
 use super::Command;
 
 pub(super) const COMMANDS: &[Command] = &[

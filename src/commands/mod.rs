@@ -25,6 +25,7 @@ mod client;
 mod connection;
 mod cursor;
 mod deadline;
+mod function;
 mod hash;
 mod help;
 mod keys;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
 use super::{
-    client, connection, hash, keys, list, pause, pubsub, script, server, string, tracking, transaction,
+    client, connection, function, hash, keys, list, pause, pubsub, script, server, string, tracking,
+    transaction,
 };
 use crate::error::{ClientError, Failure, Result, StoreError};
 use crate::resp::Reply;
@@ -30,6 +31,7 @@ const FAMILIES: &[&[Command]] = &[
     transaction::COMMANDS,
     pubsub::COMMANDS,
     script::COMMANDS,
+    function::COMMANDS,
     server::COMMANDS,
     server::acl::COMMANDS,
     server::module::COMMANDS,

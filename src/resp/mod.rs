@@ -26,7 +26,7 @@
 
 mod encode;
 pub mod extended;
-mod inline;
+pub mod inline;
 pub mod number;
 mod reader;
 mod reply;

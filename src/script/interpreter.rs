@@ -16,9 +16,10 @@ use mlua::{ChunkMode, Error, Function, Lua, LuaOptions, Result, StdLib, Table, V
 use super::budget::{self, Abort, Budget, Limits};
 use super::failure::{self, PRELUDE};
 use super::random::Random;
-use super::{Caller, Script, convert, lib};
+use super::{Caller, FUNCTION_NAME_CHARS_MAX, Program, convert, lib};
 use crate::error::{ClientError, StoreError};
 use crate::resp::{Protocol, Reply};
+use crate::types::libraries;
 
 /// The limits of a warm interpreter.
 const SOFT: Limits = Limits { steps: 500_000, bytes: 4 << 20, collect_from: usize::MAX >> 1, exact: false };
@@ -32,8 +33,6 @@ const COMPILED_MAX: usize = 500;
 const COMPILED_BYTES: usize = 1 << 20;
 /// What a call of a command costs, in steps, beside its own work.
 const CALL_STEPS: usize = 50;
-/// What Lua has for a script's name in errors, as in Redis.
-const CHUNK: &str = "@user_script";
 
 /// What `redis.call` and its like ask of the host.
 const CALL: i64 = 0;
@@ -46,7 +45,12 @@ pub struct Interpreter {
     lua: Lua,
     /// What scripts see as their globals.
     environment: Table,
+    /// What the code of a library sees as its globals.
+    library_environment: Table,
     run: Function,
+    call: Function,
+    list_functions: Function,
+    call_function: Function,
     failure: Function,
     compiled: HashMap<String, Function>,
     compiled_bytes: usize,
@@ -74,13 +78,13 @@ thread_local! {
     static WARM: RefCell<Option<Interpreter>> = const { RefCell::new(None) };
 }
 
-/// Runs a script with its `KEYS` and `ARGV`. `seed` is what its chance comes from. A script that fails has called
-/// for nothing: its writes are undone.
+/// Runs a program with its keys and arguments. `seed` is what its chance comes from. One that fails has called for
+/// nothing: its writes are undone.
 ///
 /// # Errors
 /// The node's storage failed under a command.
 pub fn evaluate(
-    script: &Script,
+    program: Program,
     keys: &[Bytes],
     argv: &[Bytes],
     seed: u32,
@@ -88,31 +92,31 @@ pub fn evaluate(
 ) -> std::result::Result<Reply, StoreError> {
     let warm = WARM.with_borrow_mut(Option::take);
     let mut warm = warm.map_or_else(|| Interpreter::new().map_err(broken), Ok)?;
-    let mut ending = warm.attempt(script, (keys, argv), seed, SOFT, caller)?;
+    let mut ending = warm.attempt(program, (keys, argv), seed, SOFT, caller)?;
     if let Ending::Whole { .. } = ending {
         WARM.set(Some(warm));
     } else {
         drop(warm);
         let mut fresh = Interpreter::new().map_err(broken)?;
-        ending = fresh.attempt(script, (keys, argv), seed, HARD, caller)?;
+        ending = fresh.attempt(program, (keys, argv), seed, HARD, caller)?;
     }
     Ok(match ending {
         Ending::Whole { reply, .. } => reply,
-        Ending::Aborted(why) => ClientError::new(format!("ERR {why} script: {}", script.name)).into(),
+        Ending::Aborted(why) => program.failed(&format!("ERR {why}"), None).into(),
     })
 }
 
-/// Whether a script compiles.
+/// Whether a program compiles.
 ///
 /// # Errors
 /// It does not.
-pub fn compiles(script: &Script) -> std::result::Result<(), ClientError> {
+pub fn compiles(program: Program) -> std::result::Result<(), ClientError> {
     let warm = WARM.with_borrow_mut(Option::take);
     let mut warm = match warm {
         Some(warm) => warm,
         None => Interpreter::new().map_err(|error| ClientError::new(format!("ERR {error}")))?,
     };
-    let compiled = warm.compile(script).map(drop);
+    let compiled = warm.compile(program).map(drop);
     WARM.set(Some(warm));
     compiled
 }
@@ -135,34 +139,51 @@ impl Interpreter {
         let globals = lua.globals();
         lib::open(&lua, &globals)?;
         open_random(&lua, &globals.get("math")?)?;
-        let (environment, order, run): (Table, Function, Function) =
+        let (environment, order, run, libraries): (Table, Function, Function, Table) =
             lua.load(include_str!("prelude.lua")).set_name(PRELUDE).call((natives(&lua)?, &globals))?;
         lua.set_named_registry_value(convert::ORDER, order)?;
         lua.set_named_registry_value(ENVIRONMENT, &environment)?;
         let failure = lua.create_function(failure::describe)?;
+        let library_environment = libraries.raw_get("environment")?;
+        let call = libraries.raw_get("call")?;
+        let list_functions = libraries.raw_get("list_functions")?;
+        let call_function = libraries.raw_get("call_function")?;
+        drop(libraries);
         lua.gc_collect()?;
         lua.gc_stop();
         let empty_bytes = lua.used_memory();
-        Ok(Self { lua, environment, run, failure, compiled: HashMap::new(), compiled_bytes: 0, empty_bytes })
+        Ok(Self {
+            lua,
+            environment,
+            library_environment,
+            run,
+            call,
+            list_functions,
+            call_function,
+            failure,
+            compiled: HashMap::new(),
+            compiled_bytes: 0,
+            empty_bytes,
+        })
     }
 
-    /// Runs a script within `limits`, and undoes what it did if it failed or was aborted.
+    /// Runs a program within `limits`, and undoes what it did if it failed or was aborted.
     fn attempt(
         &mut self,
-        script: &Script,
+        program: Program,
         (keys, argv): (&[Bytes], &[Bytes]),
         seed: u32,
         limits: Limits,
         caller: &mut dyn Caller,
     ) -> std::result::Result<Ending, StoreError> {
-        let function = match self.compile(script) {
+        let function = match self.compile(program) {
             Ok(function) => function,
             Err(error) => return Ok(Ending::Whole { reply: error.into(), failed: true }),
         };
         self.tidy().map_err(broken)?;
         caller.save();
         let mut host = Host { caller, failed: None };
-        let result = self.run(&function, script, (keys, argv), seed, limits, &mut host);
+        let result = self.run(&function, program, (keys, argv), seed, limits, &mut host);
         let aborted = budget::close(&self.lua).map_err(broken)?;
         if let Some(error) = host.failed {
             return Err(error);
@@ -185,7 +206,7 @@ impl Interpreter {
     fn run(
         &self,
         function: &Function,
-        script: &Script,
+        program: Program,
         (keys, argv): (&[Bytes], &[Bytes]),
         seed: u32,
         limits: Limits,
@@ -202,7 +223,15 @@ impl Interpreter {
         let argv = strings(lua, argv)?;
         let (whole, value): (bool, Value) = lua.scope(|scope| {
             let invoke = scope.create_function_mut(|lua, words: Variadic<Value>| host.invoke(lua, &words))?;
-            self.run.call((function, invoke, &self.failure, keys, argv))
+            let (failure, list) = (&self.failure, &self.list_functions);
+            match program {
+                Program::Script(_) => self.run.call((function, invoke, failure, keys, argv)),
+                Program::Library(_) => self.call.call((list, invoke, failure, function)),
+                Program::Function(_, name) => {
+                    let callee = &self.call_function;
+                    self.call.call((callee, invoke, failure, function, name, keys, argv))
+                }
+            }
         })?;
         budget::check(lua)?;
         match value {
@@ -210,14 +239,11 @@ impl Interpreter {
                 let protocol = self::running(lua).protocol.get();
                 Ok((convert::to_reply(lua, &value, protocol)?, false))
             }
-            Value::Table(error) => Ok((uncaught(&error, script)?.into(), true)),
+            Value::Table(error) => Ok((uncaught(&error, program)?.into(), true)),
             // The handler itself failed: the stack was too deep for it, or there was no memory.
             error => {
                 failure::plain(lua, error)?;
-                Ok((
-                    ClientError::new(format!("ERR error in error handling script: {}", script.name)).into(),
-                    true,
-                ))
+                Ok((program.failed("ERR error in error handling", None).into(), true))
             }
         }
     }
@@ -230,25 +256,29 @@ impl Interpreter {
         limits: Limits,
     ) -> (Result<R>, Option<Abort>) {
         lib::reset(&self.lua);
-        let chunk = self.lua.load(source).set_name(CHUNK).set_environment(self.environment.clone());
+        let chunk = self.lua.load(source).set_name("@user_script").set_environment(self.environment.clone());
         let result = budget::open(&self.lua, limits).and_then(|()| chunk.eval());
         (result, budget::close(&self.lua).expect("there is memory"))
     }
 
-    /// The script as a function.
-    fn compile(&mut self, script: &Script) -> std::result::Result<Function, ClientError> {
-        if let Some(function) = self.compiled.get(&script.name) {
+    /// The program's code as a function.
+    fn compile(&mut self, program: Program) -> std::result::Result<Function, ClientError> {
+        let (key, body) = (program.key(), program.body());
+        if let Some(function) = self.compiled.get(&key) {
             return Ok(function.clone());
         }
-        let body = script.body();
-        let function = load(&self.lua, body, CHUNK, &self.environment)
-            .map_err(|text| ClientError::new(format!("ERR Error compiling script (new function): {text}")))?;
+        let environment = match program {
+            Program::Script(_) => &self.environment,
+            Program::Library(_) | Program::Function(..) => &self.library_environment,
+        };
+        let function = load(&self.lua, body, program.chunk(), environment)
+            .map_err(|text| program.does_not_compile(&text))?;
         if self.compiled.len() >= COMPILED_MAX || self.compiled_bytes + body.len() > COMPILED_BYTES {
             self.compiled.clear();
             self.compiled_bytes = 0;
         }
         self.compiled_bytes += body.len();
-        self.compiled.insert(script.name.clone(), function.clone());
+        self.compiled.insert(key, function.clone());
         Ok(function)
     }
 
@@ -332,15 +362,15 @@ fn load(lua: &Lua, source: &[u8], name: &str, environment: &Table) -> std::resul
 }
 
 /// The text of an error that nobody caught.
-fn uncaught(error: &Table, script: &Script) -> Result<ClientError> {
+fn uncaught(error: &Table, program: Program) -> Result<ClientError> {
     let text: mlua::String = error.raw_get("err")?;
     let text = text.to_string_lossy();
-    Ok(ClientError::new(match (error.raw_get("source")?, error.raw_get("line")?) {
+    Ok(match (error.raw_get("source")?, error.raw_get("line")?) {
         (Value::String(source), Value::Integer(line)) => {
-            format!("{text} script: {}, on {}:{line}.", script.name, source.to_string_lossy())
+            program.failed(&text, Some(&format!("{}:{line}", source.to_string_lossy())))
         }
-        _ => text,
-    }))
+        _ => program.failed_somewhere(&text),
+    })
 }
 
 fn strings(lua: &Lua, words: &[Bytes]) -> Result<Table> {
@@ -406,9 +436,12 @@ fn natives(lua: &Lua) -> Result<Table> {
         ("CHECK", CHECK),
         ("CALL_LIST", CALL_LIST),
         ("COROUTINE_STEPS", budget::COROUTINE_STEPS as i64),
+        ("NAME_CHARS_MAX", FUNCTION_NAME_CHARS_MAX as i64),
     ] {
         natives.raw_set(name, value)?;
     }
+    let flags = (0..).zip(libraries::FLAGS).map(|(bit, flag)| (flag, 1 << bit));
+    natives.raw_set("FLAGS", lua.create_table_from::<_, u8>(flags)?)?;
     natives.raw_set("redis", constants(lua)?)?;
     Ok(natives)
 }

@@ -28,6 +28,8 @@ mod convert;
 mod failure;
 mod interpreter;
 mod lib;
+mod library;
+mod program;
 mod random;
 mod source;
 
@@ -42,6 +44,8 @@ use crate::resp::Reply;
 pub use arguments::{Arguments, function, to_integer, type_name};
 pub use convert::keys_in_order;
 pub use interpreter::{Interpreter, compiles, evaluate};
+pub use library::{FUNCTION_NAME_CHARS_MAX, Header, functions};
+pub use program::{Code, Program};
 pub use source::{Flags, NAME_CHARS, SOURCE_BYTES_MAX, Script, sha1_hex};
 
 /// The version of Redis that scripts are told, and clients too.

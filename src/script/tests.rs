@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mlua::{Error, Value};
 
 use super::budget::Limits;
-use super::{Caller, Script, evaluate as run};
+use super::{Caller, Program, Script, evaluate as run};
 use crate::error::{ClientError, StoreError};
 use crate::resp::Reply;
 
@@ -45,7 +45,8 @@ impl Caller for Echo {
 fn reply(source: &str, seed: u32) -> Reply {
     let script = Script::new(Bytes::copy_from_slice(source.as_bytes())).expect("no first line is wrong");
     let words = |words: &[&'static str]| words.iter().copied().map(Bytes::from).collect::<Vec<_>>();
-    run(&script, &words(&["k"]), &words(&["a", "b"]), seed, &mut Echo::default()).expect("nothing is stored")
+    run(Program::Script(&script), &words(&["k"]), &words(&["a", "b"]), seed, &mut Echo::default())
+        .expect("nothing is stored")
 }
 
 /// What `return {source}` gives, as `tostring` has it, or the text of the error it ends with.
@@ -74,7 +75,7 @@ pub(crate) fn check_script(source: &str, expect: &str) {
     assert_eq!(shown(source), expect, "{source}");
 }
 
-const STEPS: &str = "ERR Script exceeded its limit of instructions; nothing it did remains";
+pub(crate) const STEPS: &str = "ERR Script exceeded its limit of instructions; nothing it did remains";
 const MEMORY: &str = "ERR Script exceeded its limit of memory; nothing it did remains";
 
 #[test]
@@ -383,7 +384,7 @@ fn an_aborted_script_runs_twice_and_undoes_both() {
     let script =
         Script::new(Bytes::from_static(b"while true do redis.call('x') end")).expect("it has no first line");
     let mut caller = Echo::default();
-    let reply = run(&script, &[], &[], 0, &mut caller).expect("nothing is stored");
+    let reply = run(Program::Script(&script), &[], &[], 0, &mut caller).expect("nothing is stored");
     assert!(reply.is_error());
     assert_eq!(caller.undone, 2);
     assert!(caller.calls > 10_000);

@@ -6,6 +6,7 @@ pub mod expiry;
 pub mod hash;
 pub mod keyspace;
 pub mod lcs;
+pub mod libraries;
 pub mod list;
 pub mod random;
 pub mod record;

@@ -21,7 +21,7 @@ const READ_ONLY: ClientError =
     ClientError::fixed("ERR Write commands are not allowed from read-only scripts.");
 
 /// A script that may write.
-pub(super) struct Writer<'t, 's> {
+pub(in crate::commands) struct Writer<'t, 's> {
     pub tx: &'t mut Txn<'s>,
     pub db: u8,
     /// Whether it has said that it will not.
@@ -58,7 +58,7 @@ impl Caller for Writer<'_, '_> {
 }
 
 /// A script that only reads.
-pub(super) struct Reader<'v, 's> {
+pub(in crate::commands) struct Reader<'v, 's> {
     pub view: &'v View<'s>,
     pub db: u8,
 }

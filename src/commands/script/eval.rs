@@ -6,7 +6,7 @@ use super::call::{Reader, Writer};
 use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec, Write};
 use crate::error::{ClientError, Result, text};
 use crate::resp::{Reply, number};
-use crate::script::{self, NAME_CHARS, Script};
+use crate::script::{self, NAME_CHARS, Program, Script};
 use crate::store::{Txn, View};
 use crate::types::scripts::{self, Digest};
 
@@ -47,7 +47,7 @@ impl Arguments {
     fn write(&self, tx: &mut Txn, script: &Script) -> Result<Reply> {
         let seed = tx.rng().next_u64() as u32;
         let mut caller = Writer { tx, db: self.db, no_writes: script.flags.no_writes };
-        Ok(script::evaluate(script, &self.keys, &self.argv, seed, &mut caller)?)
+        Ok(script::evaluate(Program::Script(script), &self.keys, &self.argv, seed, &mut caller)?)
     }
 
     /// Runs a script that only reads.
@@ -57,7 +57,7 @@ impl Arguments {
         }
         let seed = view.chance().next_u64() as u32;
         let mut caller = Reader { view, db: self.db };
-        Ok(script::evaluate(script, &self.keys, &self.argv, seed, &mut caller)?)
+        Ok(script::evaluate(Program::Script(script), &self.keys, &self.argv, seed, &mut caller)?)
     }
 }
 

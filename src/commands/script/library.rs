@@ -6,7 +6,7 @@ use super::eval::digest;
 use crate::commands::{Args, Flags, Group, Read, Session, Spec, Write, help};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
-use crate::script::{self, Script};
+use crate::script::{self, Program, Script};
 use crate::session::Session as Connection;
 use crate::store::{Txn, View};
 use crate::types::scripts;
@@ -35,7 +35,7 @@ impl Write for Load {
         const FULL: ClientError =
             ClientError::fixed("ERR too many bytes of scripts are loaded; SCRIPT FLUSH makes room");
         let script = Script::new(self.text)?;
-        script::compiles(&script)?;
+        script::compiles(Program::Script(&script))?;
         scripts::load(tx, &script.digest, &script.text)?.map_err(|scripts::Full| FULL)?;
         Ok(Reply::bulk(script.name))
     }

@@ -1,6 +1,6 @@
 //! Lua scripts: running them (`eval`), what they may call (`call`), keeping them (`library`).
 
-mod call;
+pub(super) mod call;
 mod eval;
 mod library;
 

@@ -280,7 +280,8 @@ globals.tostring = function(...)
   if kind == "table" or kind == "function" or kind == "thread" or kind == "userdata" then
     local metatable = not protected[value] and getmetatable(value)
     if type(metatable) ~= "table" or rawget(metatable, "__tostring") == nil then
-      return kind .. ": 0x00000000"
+      -- The only userdata that a script can have is cjson.null, which is nowhere.
+      return kind == "userdata" and "userdata: (nil)" or kind .. ": 0x00000000"
     end
   end
   return tostring(...)

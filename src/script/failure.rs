@@ -54,11 +54,22 @@ pub(super) fn plain(lua: &Lua, error: Value) -> Result<Value> {
 }
 
 /// The innermost error.
-fn root(mut error: Error) -> Error {
+pub(super) fn root(mut error: Error) -> Error {
     while let Error::CallbackError { cause, .. } = error {
         error = Error::clone(&cause);
     }
     error
+}
+
+/// The text of an innermost error, without places and calls.
+pub(super) fn text(error: &Error) -> String {
+    let text = match error {
+        Error::RuntimeError(text) => text.clone(),
+        error => error.to_string(),
+    };
+    let text = without_traceback(&text);
+    let shown = without_prelude(text.as_bytes()).unwrap_or(text.as_bytes());
+    String::from_utf8_lossy(shown).into_owned()
 }
 
 fn without_traceback(text: &str) -> &str {

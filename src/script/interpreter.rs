@@ -191,9 +191,15 @@ impl Interpreter {
         let ending = match (result, aborted) {
             (_, Some(why)) => Ending::Aborted(why),
             (Ok((reply, failed)), None) => Ending::Whole { reply, failed },
-            // Memory ran out between the script and its account.
-            (Err(Error::MemoryError(_)), None) => Ending::Aborted(Abort::Memory),
-            (Err(error), None) => return Err(broken(error)),
+            // It failed outside of the script: on the way in, or on the way out.
+            (Err(error), None) => match failure::root(error) {
+                Error::MemoryError(_) => Ending::Aborted(Abort::Memory),
+                error => {
+                    let text = failure::text(&error);
+                    let error = program.failed(&format!("ERR {text}"), None);
+                    Ending::Whole { reply: error.into(), failed: true }
+                }
+            },
         };
         match ending {
             Ending::Whole { failed: false, .. } => caller.keep(),

@@ -28,8 +28,9 @@ const HARD: Limits = Limits { steps: 10_000_000, bytes: 64 << 20, collect_from: 
 
 /// Garbage is collected between scripts when an interpreter holds this much more than at first.
 const GARBAGE_BYTES: usize = 1 << 20;
-/// How many compiled scripts an interpreter keeps, and of how many bytes of source altogether.
-const COMPILED_MAX: usize = 500;
+/// How many compiled scripts an interpreter keeps, and of how many bytes of source altogether. Each takes one of
+/// 8000 references, of which a single call can need 7500.
+const COMPILED_MAX: usize = 200;
 const COMPILED_BYTES: usize = 1 << 20;
 /// What a call of a command costs, in steps, beside its own work.
 const CALL_STEPS: usize = 50;

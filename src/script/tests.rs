@@ -416,3 +416,15 @@ pub(crate) fn text(result: mlua::Result<Value>) -> String {
         }
     }
 }
+
+/// Each of both takes references; without any left, the process would end.
+#[test]
+fn many_compiled_scripts_leave_room_for_many_arguments() {
+    let many = "local words = {} for i = 1, 7498 do words[i] = 'w' .. i end return #redis.call('LIST', unpack(words))";
+    for number in 0..498 {
+        check_script(&format!("return tostring({number})"), &number.to_string());
+        if [197, 497].contains(&number) {
+            assert_eq!(shown(many), "Int(7499)");
+        }
+    }
+}

@@ -27,7 +27,9 @@ const MIRRORS: [&str; 2] = ["http://deb.debian.org/debian", "http://deb.debian.o
 /// The directory of Redis' source: `REDIS_SOURCE`, or fetched and unpacked below `target` unless it is there.
 pub fn redis(target: &Path) -> Result<PathBuf> {
     if let Some(directory) = std::env::var_os("REDIS_SOURCE") {
-        return Ok(directory.into());
+        let directory = PathBuf::from(directory);
+        ensure!(directory.join("tests/test_helper.tcl").is_file(), "REDIS_SOURCE is not Redis' source");
+        return Ok(directory);
     }
     let unpacked = target.join(REDIS_DIRECTORY);
     if unpacked.is_dir() {

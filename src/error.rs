@@ -131,6 +131,7 @@ pub mod text {
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
         WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";
+        MONITOR_ONLY = "ERR Replica can't interact with the keyspace";
         UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
         NO_AUTH = "NOAUTH Authentication required.";

@@ -43,8 +43,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("scripting", "eval eval_ro evalsha evalsha_ro script"),
     (
         "server",
-        "acl bgrewriteaof bgsave config debug failover info lastsave lolwut module replicaof role save shutdown slaveof \
-         slowlog time wait",
+        "acl bgrewriteaof bgsave cluster config debug failover info lastsave latency lolwut memory module monitor replicaof \
+         role save sentinel shutdown slaveof slowlog time wait",
     ),
 ];
 

@@ -21,6 +21,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session::<ReplyMode>(),
     Command::session::<NoEvict>(),
     Command::session::<NoTouch>(),
+    Command::session::<Capa>(),
     Command::session::<Help>(),
 ];
 
@@ -394,6 +395,34 @@ impl Session for NoTouch {
 
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
         connection.client().update(|face| face.no_touch = self.on);
+        Ok(Reply::Ok)
+    }
+}
+
+/// Says what the client understands, as in Valkey. Of that we know `redirect`: from then on a node that does not
+/// lead sends it to the leader instead of taking its commands.
+pub struct Capa {
+    redirect: bool,
+}
+
+impl Session for Capa {
+    const SPEC: Spec = Spec {
+        name: "CLIENT|CAPA",
+        syntax: "capability [capability ...]",
+        summary: "A client claims its capability.",
+        since: "8.0.0",
+        flags: OWN,
+        ..Spec::of(Group::Connection)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self { redirect: args.rest().iter().any(|word| word.eq_ignore_ascii_case(b"redirect")) })
+    }
+
+    fn execute(self, connection: &mut Connection) -> Result<Reply> {
+        if self.redirect {
+            connection.follow_redirects();
+        }
         Ok(Reply::Ok)
     }
 }

@@ -103,7 +103,10 @@ impl Node for Hello {
             (Reply::text("version"), Reply::text(REDIS_VERSION)),
             (Reply::text("proto"), Reply::Int(protocol)),
             (Reply::text("id"), Reply::Int(connection.id() as i64)),
-            (Reply::text("mode"), Reply::text("standalone")),
+            (
+                Reply::text("mode"),
+                Reply::text(if host.topology().cluster_enabled { "cluster" } else { "standalone" }),
+            ),
             (Reply::text("role"), Reply::text(role)),
             (Reply::text("modules"), Reply::Array(Vec::new())),
         ])
@@ -307,7 +310,7 @@ impl Node for Reset {
 }
 
 /// For clients that expect a cluster's replica. Every node here takes every command, so there is
-/// nothing to switch; Redis outside its cluster mode answers with an error that such clients give up on.
+/// nothing to switch but where a client is sent that follows `REDIRECT`; Redis outside its cluster mode answers with an error that such clients give up on.
 pub struct ReadOnly;
 
 impl Session for ReadOnly {
@@ -323,7 +326,8 @@ impl Session for ReadOnly {
         Ok(Self)
     }
 
-    fn execute(self, _: &mut Connection) -> Result<Reply> {
+    fn execute(self, connection: &mut Connection) -> Result<Reply> {
+        connection.set_read_only(true);
         Ok(Reply::Ok)
     }
 }
@@ -344,7 +348,8 @@ impl Session for ReadWrite {
         Ok(Self)
     }
 
-    fn execute(self, _: &mut Connection) -> Result<Reply> {
+    fn execute(self, connection: &mut Connection) -> Result<Reply> {
+        connection.set_read_only(false);
         Ok(Reply::Ok)
     }
 }

@@ -32,7 +32,24 @@ pub fn refuse(command: &Command, session: &Session, password_required: bool) -> 
             command.spec.lower_name()
         )));
     }
+    let keyspace = matches!(command.lane, Lane::Write(_) | Lane::Read(_));
+    if session.is_monitoring() && keyspace {
+        return Some(text::MONITOR_ONLY);
+    }
     None
+}
+
+/// Whether a client that declared that it follows `REDIRECT` is sent to the leader with this command: it touches
+/// the state, and is not a read of one that asked to read from replicas.
+#[must_use]
+pub fn redirects(command: &Command, session: &Session) -> bool {
+    let kept = session.is_read_only();
+    session.follows_redirects()
+        && match command.lane {
+            Lane::Write(_) => true,
+            Lane::Read(_) => !kept,
+            Lane::Session(_) | Lane::Node(_) => false,
+        }
 }
 
 /// Whether `command` may write, be it on other nodes only: what CLIENT PAUSE WRITE makes wait.
@@ -75,8 +92,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
-    use crate::commands::host::{Following, NodeInfo, PauseScope, Replication, Role};
-    use crate::commands::server::SlowLog;
+    use crate::commands::host::{Following, NodeInfo, PauseScope, Replication, Role, Topology};
+    use crate::commands::server::{LatencyMonitor, SlowLog};
     use crate::commands::{Answer, Args, Host, Resolved};
     use crate::error::Failure;
     use crate::pubsub::Hub;
@@ -87,6 +104,7 @@ mod tests {
     struct Follower {
         password: Option<&'static str>,
         slow_log: SlowLog,
+        latency: LatencyMonitor,
     }
 
     impl Host for Follower {
@@ -128,6 +146,15 @@ mod tests {
         fn begin_checkpoint(&self) {}
         fn hand_over(&self, _: u64) {}
         fn shut_down(&self) {}
+        fn topology(&self) -> Topology {
+            Topology::default()
+        }
+        fn histogram(&self, _: usize) -> Vec<(u64, u64)> {
+            Vec::new()
+        }
+        fn latency_monitor(&self) -> &LatencyMonitor {
+            &self.latency
+        }
         fn slow_log(&self) -> &SlowLog {
             &self.slow_log
         }
@@ -157,7 +184,7 @@ mod tests {
     /// single spaces, `_` for an empty one) and all bytes it gets back, line ends as bars. A step `!channel
     /// message` publishes instead.
     fn check(password: Option<&'static str>, steps: &[(&str, &str)]) {
-        let host = Follower { password, slow_log: SlowLog::default() };
+        let host = Follower { password, slow_log: SlowLog::default(), latency: LatencyMonitor::default() };
         let (registry, hub, heard) =
             (Arc::<Registry>::default(), Arc::<Hub>::default(), Arc::<Heard>::default());
         let outbox = Arc::clone(&heard) as Arc<dyn Outbox>;
@@ -352,7 +379,8 @@ mod tests {
         let client =
             registry.connect("127.0.0.1:5".to_owned(), "127.0.0.1:6379".to_owned(), outbox, Duration::ZERO);
         let mut session = Session::new(client, registry, hub, true);
-        let host = Follower { password: None, slow_log: SlowLog::default() };
+        let host =
+            Follower { password: None, slow_log: SlowLog::default(), latency: LatencyMonitor::default() };
         let exec = resolve(&[Bytes::from("EXEC")]).expect("it exists").command;
         for (sent, writes, grows) in [
             ("MULTI", false, false),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::server::SlowLog;
+use super::server::{LatencyMonitor, SlowLog};
 use crate::error::ClientError;
 
 /// The version of Redis we present ourselves as, everywhere: client libraries refuse features below
@@ -59,6 +59,13 @@ pub trait Host: Send + Sync {
     fn hand_over(&self, to: u64);
     /// Stops the node cleanly, soon.
     fn shut_down(&self);
+    /// The members of the cluster and where their clients connect, for clients that look for the leader.
+    fn topology(&self) -> Topology;
+    /// How many calls of the command with this index took at most so many microseconds: only where there are
+    /// more than for the number before, so the last is how many there were.
+    fn histogram(&self, index: usize) -> Vec<(u64, u64)>;
+    /// What took long of late.
+    fn latency_monitor(&self) -> &LatencyMonitor;
     /// The slowest commands of late.
     fn slow_log(&self) -> &SlowLog;
 }
@@ -90,6 +97,8 @@ pub struct NodeInfo {
     /// The databases that hold keys, in order.
     pub keyspace: Vec<DatabaseInfo>,
     pub raft: RaftInfo,
+    /// Whether the members show themselves as a Redis cluster.
+    pub cluster_enabled: bool,
     /// Names and values of our own, shown as they are. A name must not begin with `db` or `cluster_`
     /// by accident: redis_exporter exports such fields.
     pub quorate: Vec<(&'static str, String)>,
@@ -293,6 +302,53 @@ pub struct Member {
     pub voter: bool,
     /// Where its peers connect, `host:port`.
     pub address: String,
+    pub peer_port: u16,
+    /// Where its clients connect.
+    pub host: String,
+    pub port: u16,
+    /// Whether it answers, as far as this node knows.
+    pub online: bool,
+    /// Its last log index known here.
+    pub offset: u64,
+}
+
+/// The cluster, as clients see it that look for the leader.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    /// 32 hexadecimal digits, the same on all nodes.
+    pub cluster: String,
+    /// This node.
+    pub node: u64,
+    pub leader: Option<u64>,
+    pub term: u64,
+    /// This node included, by id.
+    pub members: Vec<Member>,
+    /// Whether the members show themselves as a Redis cluster (`cluster-enabled`).
+    pub cluster_enabled: bool,
+    /// What the leader is called by Sentinel (`sentinel-master-name`).
+    pub master_name: String,
+    /// The silence of a leader after which there is an election, at most.
+    pub election_ms: u64,
+}
+
+impl Topology {
+    /// The leader, if there is one.
+    #[must_use]
+    pub fn leader(&self) -> Option<&Member> {
+        self.members.iter().find(|member| Some(member.id) == self.leader)
+    }
+
+    /// A member's name, where Redis has 40 hexadecimal digits: the same on all nodes and after restarts.
+    #[must_use]
+    pub fn name_of(&self, id: u64) -> String {
+        format!("{}{:08x}", self.cluster, id & 0xffff_ffff)
+    }
+
+    /// How many members must agree.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.members.iter().filter(|member| member.voter).count() / 2 + 1
+    }
 }
 
 impl Default for Replication {

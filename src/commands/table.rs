@@ -34,9 +34,14 @@ const FAMILIES: &[&[Command]] = &[
     function::COMMANDS,
     server::COMMANDS,
     server::acl::COMMANDS,
+    server::cluster::COMMANDS,
+    server::latency::COMMANDS,
+    server::memory::COMMANDS,
     server::module::COMMANDS,
+    server::monitor::COMMANDS,
     server::persist::COMMANDS,
     server::replication::COMMANDS,
+    server::sentinel::COMMANDS,
 ];
 
 /// Every command there is, by name.

@@ -42,6 +42,13 @@ pub struct Config {
     pub peer_listen: Option<String>,
     /// The peer addresses of all nodes that form the cluster. Empty exactly when `peer_listen` is `None`.
     pub peers: Vec<String>,
+    /// Where clients reach the node, if not where it listens: host, and port.
+    pub announce_host: Option<String>,
+    pub announce_port: Option<u16>,
+    /// Whether the members show themselves as a Redis cluster.
+    pub cluster_enabled: bool,
+    /// What the leader is called by Sentinel.
+    pub sentinel_master_name: String,
     /// Threads that serve clients; 0: as many as fit the machine.
     pub threads: usize,
     pub heartbeat: Duration,
@@ -99,6 +106,10 @@ impl Config {
             http_listen: texts.optional("http-listen"),
             peer_listen: texts.optional("peer-listen"),
             peers: texts.list("peers"),
+            announce_host: texts.optional("replica-announce-ip"),
+            announce_port: u16::try_from(texts.number("replica-announce-port")).ok().filter(|port| *port > 0),
+            cluster_enabled: texts.text("cluster-enabled") == "yes",
+            sentinel_master_name: texts.text("sentinel-master-name").to_owned(),
             threads: texts.number("threads") as usize,
             heartbeat: texts.millis("heartbeat-ms"),
             election_min: texts.millis("election-min-ms"),
@@ -115,6 +126,15 @@ impl Config {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// Where clients reach a node that listens at this address.
+    #[must_use]
+    pub fn announced(&self, listens: &str) -> String {
+        let (host, port) = listens.rsplit_once(':').unwrap_or((listens, "0"));
+        let host = self.announce_host.as_deref().unwrap_or(host);
+        let port = self.announce_port.map_or_else(|| port.to_owned(), |port| port.to_string());
+        format!("{host}:{port}")
     }
 
     /// What no single option can say.

@@ -117,6 +117,30 @@ pub static TOPICS: [Topic; 6] = [
                 "Peer addresses of all nodes, this one included, separated by commas; the same on every node.",
             ),
             start(
+                "replica-announce-ip",
+                Format::Text,
+                "",
+                "Host at which clients reach this node, where it is not the one it listens at.",
+            ),
+            start(
+                "replica-announce-port",
+                int(0, 65_535),
+                "0",
+                "Port at which clients reach this node; 0: the one it listens at.",
+            ),
+            start(
+                "cluster-enabled",
+                Format::YesNo,
+                "no",
+                "Whether to answer CLUSTER, as one shard of which the leader is the master.",
+            ),
+            start(
+                "sentinel-master-name",
+                Format::Text,
+                "mymaster",
+                "What the leader is called when clients ask as they ask a Sentinel.",
+            ),
+            start(
                 "threads",
                 int(0, 1024),
                 "0",
@@ -265,7 +289,6 @@ pub static TOPICS: [Topic; 6] = [
             fact("bind", ""),
             fact("port", ""),
             fact("databases", "16"),
-            fact("cluster-enabled", "no"),
             fact("daemonize", "no"),
             fact("io-threads", "1"),
             fact("io-threads-do-reads", "no"),
@@ -385,7 +408,7 @@ pub static TOPICS: [Topic; 6] = [
 ];
 
 /// Second names, which CONFIG knows as Redis does.
-static ALIASES: [(&str, &str); 18] = [
+static ALIASES: [(&str, &str); 20] = [
     ("cluster-slave-no-failover", "cluster-replica-no-failover"),
     ("cluster-slave-validity-factor", "cluster-replica-validity-factor"),
     ("dir", "data"),
@@ -396,6 +419,8 @@ static ALIASES: [(&str, &str); 18] = [
     ("min-slaves-max-lag", "min-replicas-max-lag"),
     ("min-slaves-to-write", "min-replicas-to-write"),
     ("repl-ping-slave-period", "repl-ping-replica-period"),
+    ("slave-announce-ip", "replica-announce-ip"),
+    ("slave-announce-port", "replica-announce-port"),
     ("slave-ignore-maxmemory", "replica-ignore-maxmemory"),
     ("slave-lazy-flush", "replica-lazy-flush"),
     ("slave-priority", "replica-priority"),

@@ -160,6 +160,21 @@ impl Figures {
         found.map_or(0, |bucket| bucket_end(bucket) - 1)
     }
 
+    /// How many calls took less than each power of two of microseconds: only where there are more than for the
+    /// one before, and at last all of them.
+    #[must_use]
+    pub fn cumulative(&self) -> Vec<(u64, u64)> {
+        let last = BUCKETS.ilog2() + BUCKETS as u32 / 4;
+        let mut shown: Vec<(u64, u64)> = Vec::new();
+        for micros in (0..last).map(|octave| 1_u64 << octave) {
+            let count = if bucket(micros) == BUCKETS - 1 { self.calls } else { self.below(micros) };
+            if shown.last().map_or(0, |(_, count)| *count) < count {
+                shown.push((micros, count));
+            }
+        }
+        shown
+    }
+
     fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.micros = self.micros.wrapping_add(other.micros);

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use super::{Contributor, Node, housekeeping};
 use crate::commands::host::{
     ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, Member, MemoryInfo, NodeInfo,
-    PauseScope, PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo,
+    PauseScope, PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo, Topology,
 };
-use crate::commands::server::SlowLog;
+use crate::commands::server::{LatencyEvent, LatencyMonitor, SlowLog};
 use crate::commands::{self, host};
 use crate::config::{Config, Events, Settings};
 use crate::env::Env;
@@ -45,6 +45,7 @@ pub struct Figures {
     startup_bytes: u64,
     errors: Mutex<BTreeMap<String, u64>>,
     slow_log: SlowLog,
+    pub latency: Arc<LatencyMonitor>,
     last_look: Mutex<Look>,
     /// By the wall clock; 0 before the first since the start.
     pub last_checkpoint_ms: Arc<AtomicU64>,
@@ -101,6 +102,7 @@ impl Figures {
             startup_bytes: Process::read().resident_bytes,
             errors: Mutex::default(),
             slow_log: SlowLog::default(),
+            latency: Arc::default(),
             last_look: Mutex::new(Look { at: env.clock.monotonic(), ..Look::default() }),
             last_checkpoint_ms: Arc::default(),
             memory_bytes: AtomicU64::new(0),
@@ -162,6 +164,49 @@ impl Node {
     pub fn record_slow(&self, argv: &[Bytes], took: Duration, client: &Client) {
         let (wall_ms, entries_max) = (self.env.clock.wall_ms(), self.settings.slowlog_entries_max());
         self.figures.slow_log.record(argv, wall_ms, took, client, entries_max);
+    }
+
+    /// A command took so long; LATENCY remembers it if that is long enough.
+    pub fn record_latency(&self, fast: bool, took: Duration) {
+        if self.settings.latency_threshold().is_some_and(|threshold| took >= threshold) {
+            let event = if fast { LatencyEvent::FastCommand } else { LatencyEvent::Command };
+            self.figures.latency.record(event, self.env.clock.wall_ms(), took);
+        }
+    }
+
+    /// Where a client is sent that follows redirections: to the leader, if that is another node.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<ClientError> {
+        let view = self.view().borrow().clone();
+        let (_, leader) = view.leader_member().filter(|(id, _)| *id != self.consensus.identity().node)?;
+        Some(ClientError::new(format!("REDIRECT {}", leader.client_address)))
+    }
+
+    fn members(&self, view: &crate::raft::View) -> Vec<Member> {
+        let progress = self.consensus.progress();
+        let own = self.consensus.identity().node;
+        let members = view.members.iter().map(|(&id, member)| {
+            let (host, port) = host_and_port(&member.client_address);
+            // Only the leader hears from all.
+            let known = id == own || view.role != Role::Leader || progress.matched.contains_key(&id);
+            let matched = progress.matched.get(&id).copied().unwrap_or(0);
+            Member {
+                id,
+                state: match () {
+                    () if view.leader == Some(id) => "leader",
+                    () if view.voters.contains(&id) => "follower",
+                    () => "learner",
+                },
+                voter: view.voters.contains(&id),
+                address: member.peer_address.clone(),
+                peer_port: self::port(&member.peer_address),
+                host,
+                port,
+                online: known,
+                offset: if id == own { progress.last } else { matched },
+            }
+        });
+        members.collect()
     }
 
     /// How many other nodes certainly have everything this node has acknowledged: all but one of a quorum.
@@ -293,16 +338,6 @@ impl Node {
     fn raft_info(&self) -> RaftInfo {
         let view = self.view().borrow().clone();
         let progress = self.consensus.progress();
-        let members = view.members.iter().map(|(&id, member)| Member {
-            id,
-            state: match () {
-                () if view.leader == Some(id) => "leader",
-                () if view.voters.contains(&id) => "follower",
-                () => "learner",
-            },
-            voter: view.voters.contains(&id),
-            address: member.peer_address.clone(),
-        });
         RaftInfo {
             node_id: self.consensus.identity().node,
             state: view.role.as_str(),
@@ -312,7 +347,7 @@ impl Node {
             commit_index: progress.committed,
             applied_index: self.applied.reached().index,
             snapshot_index: progress.snapshot,
-            members: members.collect(),
+            members: self.members(&view),
         }
     }
 }
@@ -465,6 +500,7 @@ impl Host for Node {
                 })
                 .collect(),
             raft: self.raft_info(),
+            cluster_enabled: self.figures.config.cluster_enabled,
             quorate: vec![
                 ("quorate_version", env!("CARGO_PKG_VERSION").to_owned()),
                 ("cluster_raft_term", self.view().borrow().term.to_string()),
@@ -538,6 +574,29 @@ impl Host for Node {
             }
         };
         self.env.spawner.spawn(Box::pin(hand_over)).detach();
+    }
+
+    fn topology(&self) -> Topology {
+        let config = &self.figures.config;
+        let view = self.view().borrow().clone();
+        Topology {
+            cluster: format!("{:032x}", self.consensus.identity().cluster),
+            node: self.consensus.identity().node,
+            leader: view.leader,
+            term: view.term,
+            members: self.members(&view),
+            cluster_enabled: config.cluster_enabled,
+            master_name: config.sentinel_master_name.clone(),
+            election_ms: config.election_max.as_millis() as u64,
+        }
+    }
+
+    fn histogram(&self, index: usize) -> Vec<(u64, u64)> {
+        self.metrics.commands.read(index).cumulative()
+    }
+
+    fn latency_monitor(&self) -> &LatencyMonitor {
+        &self.figures.latency
     }
 
     fn shut_down(&self) {

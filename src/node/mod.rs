@@ -5,6 +5,7 @@
 //! an entry was applied), `service` (what other nodes are answered), `bootstrap` and `identity` (how a node
 //! comes by its number), `housekeeping` (what it does unasked), `host` (what INFO and the like see).
 
+mod announced;
 mod applied;
 mod applying;
 mod bootstrap;
@@ -14,6 +15,7 @@ mod host;
 mod housekeeping;
 mod identity;
 mod lead;
+mod open;
 mod pause;
 mod propose;
 mod read;
@@ -36,7 +38,7 @@ pub use read::Barrier;
 
 use crate::commands;
 use crate::config::{Config, Events, Settings};
-use crate::env::{BoxFuture, DirLock, Env, Exit, TaskHandle};
+use crate::env::{BoxFuture, DirLock, Env, TaskHandle};
 use crate::error::{ClientError, StoreError, text};
 use crate::machine::Machine;
 use crate::machine::entry::GroupBuilder;
@@ -47,6 +49,7 @@ use crate::raft::wire::Request;
 use crate::raft::{Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers};
 use crate::session::Registry;
 use crate::store::{Options, Store, View};
+use announced::Announced;
 use applied::{AppliedWatch, Reached};
 use applying::Applying;
 use bootstrap::Outside;
@@ -54,6 +57,7 @@ use clock::ClusterClock;
 use host::Figures;
 use housekeeping::Housekeeping;
 use lead::Lead;
+use open::{clear, open_log, slow_syncs, take_lock};
 use pause::Pause;
 use propose::Proposals;
 use read::Reads;
@@ -153,7 +157,7 @@ impl Node {
         );
 
         let metrics = Arc::new(Metrics::new(labels(), config.threads.max(2)));
-        let wal = open_log(&env, config, &metrics)?;
+        let wal = open_log(&env, config, &metrics, slow_syncs(&env, &settings, &figures))?;
         let options = Options {
             buffer_bytes_max: usize::try_from(config.buffer_bytes).unwrap_or(usize::MAX),
             checkpoint_interval: config.checkpoint_interval,
@@ -275,6 +279,8 @@ impl Node {
         }
         {
             let (view, metrics) = (consensus.view(), Arc::clone(&metrics));
+            let announced = Announced { hub: Arc::clone(&hub), master: config.sentinel_master_name.clone() };
+            tasks.push(spawn(Box::pin(announced.follow(consensus.view()))));
             let following = follow_leader(view, identity.node, followed_term, metrics, Arc::clone(&registry));
             tasks.push(spawn(Box::pin(following)));
         }
@@ -578,48 +584,6 @@ async fn follow_leader(
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn take_lock(env: &Env, data: &Path) -> Result<Box<dyn DirLock>, StartError> {
-    env.disk.lock(&data.join("LOCK")).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => StartError::InUse(data.display().to_string()),
-        _ => StartError::Io { what: format!("cannot lock {}", data.display()), error },
-    })
-}
-
-/// Removes what a crash left of snapshots being sent or received.
-fn clear(env: &Env, scratch: &Path) -> Result<(), StartError> {
-    if env.disk.exists(scratch) {
-        env.disk.remove(scratch).map_err(doing(format!("cannot remove {}", scratch.display())))?;
-    }
-    Ok(())
-}
-
-fn open_log(env: &Env, config: &Config, metrics: &Arc<Metrics>) -> Result<Wal, StartError> {
-    let mut options = log::Options::new(config.data.join("wal"));
-    options.segment_bytes = config.wal_segment_bytes;
-    options.cache_bytes_max = LOG_CACHE_BYTES;
-    let (spawner, synced) = (Arc::clone(&env.spawner), Arc::clone(metrics));
-    let hooks = log::Hooks {
-        on_failure: Box::new(move |error| {
-            tracing::error!(%error, "the log cannot be written");
-            spawner.exit(Exit::LogFailed)
-        }),
-        on_sync: Box::new(move |sync| {
-            let figures = &synced.recorded;
-            figures.wal_fsync_seconds.record(sync.sync);
-            figures.wal_write_bytes.increment(sync.bytes);
-            figures.wal_sync_entries.record(sync.entries as f64);
-        }),
-    };
-    let (wal, recovered) = Wal::open(env, &options, hooks)?;
-    if recovered.dropped_tail_bytes > 0 {
-        tracing::warn!(
-            bytes = recovered.dropped_tail_bytes,
-            "dropped the torn end of the log, which nobody was told is durable"
-        );
-    }
-    Ok(wal)
 }
 
 /// The commands, as metrics label them.

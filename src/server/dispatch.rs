@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::block::Waited;
 use super::outbox::Queue;
-use crate::commands::server::SlowLog;
+use crate::commands::server::{SlowLog, monitor};
 use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Resolved, gate};
 use crate::env::Exit;
 use crate::error::{ClientError, Failure, Result, text};
@@ -145,6 +145,9 @@ impl Dispatcher {
             self.reply(&reply, &[], out);
             return true;
         }
+        if matches!(resolved.command.lane, Lane::Write(_) | Lane::Read(_)) {
+            self.show(resolved.command, &item.argv, item.db);
+        }
         if let Some(waits) = resolved.command.waits {
             if !self.finish_run(out, sink).await {
                 return false;
@@ -181,6 +184,7 @@ impl Dispatcher {
                 if item.resolved.command.spec.parent() != Some("CLIENT") {
                     self.session.end_caching();
                 }
+                self.show(item.resolved.command, &item.argv, self.session.db());
                 self.finish(item.resolved.command, &item.argv, &reply, &[], out);
             }
         }
@@ -197,6 +201,11 @@ impl Dispatcher {
         self.session.begin(self.began, command.spec.name, argv);
         let password = self.node.settings().password().is_some();
         if let Some(error) = gate::refuse(command, &self.session, password) {
+            return Err((Some(command), error));
+        }
+        if gate::redirects(command, &self.session)
+            && let Some(error) = self.node.elsewhere()
+        {
             return Err((Some(command), error));
         }
         if gate::may_grow(command, &self.session)
@@ -444,6 +453,7 @@ impl Dispatcher {
             Ok(other) => return other,
             Err(error) => return error.into(),
         };
+        self.session.set_executing(true);
         let mut logged = logged.into_iter();
         let mut replies = Vec::with_capacity(items.len());
         for item in &items {
@@ -457,9 +467,11 @@ impl Dispatcher {
                 }
             });
         }
+        self.session.set_executing(false);
         // EXEC itself says little: what it ran is listed, all with the time of the whole.
         let took = self.took();
         for item in &items {
+            self.show(item.resolved.command, &item.argv, item.db);
             self.note_slow(item.resolved.command, &item.argv, took);
         }
         Reply::Array(replies)
@@ -516,9 +528,19 @@ impl Dispatcher {
     ) {
         let took = self.took();
         self.note_slow(command, argv, took);
+        self.node.record_latency(command.spec.flags.has(Flags::FAST), took);
         let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
         self.record(command, took, outcome);
         self.reply(reply, receivers, out);
+    }
+
+    /// Shows a command to those who monitor.
+    fn show(&self, command: &Command, argv: &[Bytes], db: u8) {
+        let registry = self.session.registry();
+        if registry.is_monitored() && monitor::shows(command) {
+            let wall_ms = self.node.env().clock.wall_ms();
+            registry.show(&monitor::line(wall_ms, db, self.session.client().address(), argv));
+        }
     }
 
     fn took(&self) -> Duration {

@@ -57,7 +57,7 @@ impl Server {
         let settings = Arc::new(Settings::new(config));
         let (host, port) = address.rsplit_once(':').unwrap_or(("127.0.0.1", "6379"));
         settings.announce("port", port);
-        let node = Node::start(env.clone(), config, settings, address.clone()).await?;
+        let node = Node::start(env.clone(), config, settings, config.announced(&address)).await?;
         health.started(Arc::clone(&node));
         tasks.push(env.spawner.spawn(Box::pin(accept(Arc::clone(&node), clients))));
         tracing::info!("ready: redis-cli -h {host} -p {port}");

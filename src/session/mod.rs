@@ -46,6 +46,10 @@ pub struct Session {
     subscribed: bool,
     tracking: Option<Tracking>,
     now: Duration,
+    monitoring: bool,
+    executing: bool,
+    read_only: bool,
+    follows_redirects: bool,
     /// Close the connection once what was replied is written: QUIT, or CLIENT KILL of oneself.
     pub close: bool,
     /// What the last command leaves to the connection to serve.
@@ -94,6 +98,10 @@ impl Session {
             subscribed: false,
             tracking: None,
             now: Duration::ZERO,
+            monitoring: false,
+            executing: false,
+            read_only: false,
+            follows_redirects: false,
             close: false,
             request: None,
         }
@@ -269,6 +277,58 @@ impl Session {
         std::mem::replace(&mut self.subscribed, false)
     }
 
+    /// MONITOR: from now on it is shown what this node's clients send.
+    pub fn monitor(&mut self) {
+        if !std::mem::replace(&mut self.monitoring, true) {
+            self.registry.monitor(&self.client);
+        }
+    }
+
+    /// Whether it is shown what others send.
+    #[must_use]
+    pub const fn is_monitoring(&self) -> bool {
+        self.monitoring
+    }
+
+    fn stop_monitoring(&mut self) {
+        if std::mem::take(&mut self.monitoring) {
+            self.registry.stop_monitoring(&self.client);
+        }
+    }
+
+    /// The commands of a transaction begin, or end.
+    pub const fn set_executing(&mut self, executing: bool) {
+        self.executing = executing;
+    }
+
+    /// Whether the running command is one of a transaction.
+    #[must_use]
+    pub const fn is_executing(&self) -> bool {
+        self.executing
+    }
+
+    /// READONLY, or READWRITE.
+    pub const fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// Whether it asked to read from replicas.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// CLIENT CAPA redirect.
+    pub const fn follow_redirects(&mut self) {
+        self.follows_redirects = true;
+    }
+
+    /// Whether it said that it understands `REDIRECT`.
+    #[must_use]
+    pub const fn follows_redirects(&self) -> bool {
+        self.follows_redirects
+    }
+
     /// What MULTI has collected, if a transaction is open.
     #[must_use]
     pub const fn transaction(&self) -> Option<&Queue> {
@@ -355,6 +415,8 @@ impl Session {
         self.discard();
         self.leave_all();
         self.stop_tracking();
+        self.stop_monitoring();
+        self.read_only = false;
         self.select(0);
         self.speak(Protocol::Resp2);
         self.authenticated = authenticated;
@@ -390,6 +452,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.leave_all();
         self.stop_tracking();
+        self.stop_monitoring();
         self.registry.disconnect(self.client.id());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ pub struct Registry {
     last_id: AtomicU64,
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     tracking: Tracking,
+    monitors: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// How many monitor, so that a command usually takes no lock to find that nobody does.
+    monitoring: AtomicUsize,
 }
 
 /// A connection's shared face.
@@ -54,6 +57,8 @@ pub struct Face {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH. Kept and shown: reads do not touch keys here.
     pub no_touch: bool,
+    /// MONITOR.
+    monitoring: bool,
     /// Waits in a command, and whether CLIENT UNBLOCK can end that.
     pub(super) blocked: Option<Blocked>,
     /// CLIENT UNBLOCK, not yet noticed by the connection.
@@ -160,6 +165,7 @@ impl Registry {
             queued: None,
             no_evict: false,
             no_touch: false,
+            monitoring: false,
             blocked: None,
             unblocked: None,
             closing: false,
@@ -189,6 +195,39 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// This client is shown what the others send.
+    pub(super) fn monitor(&self, client: &Arc<Client>) {
+        client.update(|face| face.monitoring = true);
+        let mut monitors = self.monitors();
+        monitors.insert(client.id, Arc::clone(client));
+        self.monitoring.store(monitors.len(), Ordering::Relaxed);
+    }
+
+    /// This client is not any more.
+    pub(super) fn stop_monitoring(&self, client: &Client) {
+        client.update(|face| face.monitoring = false);
+        let mut monitors = self.monitors();
+        monitors.remove(&client.id);
+        self.monitoring.store(monitors.len(), Ordering::Relaxed);
+    }
+
+    /// Whether anybody is shown what clients send.
+    #[must_use]
+    pub fn is_monitored(&self) -> bool {
+        self.monitoring.load(Ordering::Relaxed) > 0
+    }
+
+    /// Shows a line to those who monitor.
+    pub fn show(&self, line: &Bytes) {
+        for client in self.monitors().values() {
+            client.outbox.push(line.clone());
+        }
+    }
+
+    fn monitors(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
+        self.monitors.lock().expect("nothing panics while it holds the table of monitors")
     }
 
     /// How many wait in a command.
@@ -391,6 +430,7 @@ impl Face {
     /// CLIENT LIST's flags.
     fn flags(&self) -> String {
         let flags: String = [
+            (self.monitoring, 'O'),
             (self.channels + self.patterns > 0, 'P'),
             (self.queued.is_some(), 'x'),
             (self.blocked.is_some(), 'b'),

@@ -113,7 +113,7 @@ fn server(info: &NodeInfo, wall_ms: u64, lines: &mut Lines) {
     lines.field("redis_git_sha1", "00000000");
     lines.field("redis_git_dirty", 0);
     lines.field("redis_build_id", concat!("quorate-", env!("CARGO_PKG_VERSION")));
-    lines.field("redis_mode", "standalone");
+    lines.field("redis_mode", if info.cluster_enabled { "cluster" } else { "standalone" });
     lines.field("os", &server.os);
     lines.field("arch_bits", usize::BITS);
     lines.field("multiplexing_api", "epoll");
@@ -337,7 +337,7 @@ fn latency_stats(info: &NodeInfo, _: u64, lines: &mut Lines) {
 fn cluster(info: &NodeInfo, _: u64, lines: &mut Lines) {
     let raft = &info.raft;
     lines.fields([
-        ("cluster_enabled", 0),
+        ("cluster_enabled", u64::from(info.cluster_enabled)),
         ("cluster_raft_node_id", raft.node_id),
         ("cluster_raft_leader_id", raft.leader_id),
         ("cluster_raft_is_leader", u64::from(raft.state == "leader")),
@@ -528,8 +528,20 @@ mod tests {
         info.raft.node_id = 1;
         info.raft.state = "leader";
         info.raft.members = vec![
-            Member { id: 1, state: "leader", voter: true, address: "10.0.0.1:7379".to_owned() },
-            Member { id: 2, state: "learner", voter: false, address: "10.0.0.2:7379".to_owned() },
+            Member {
+                id: 1,
+                state: "leader",
+                voter: true,
+                address: "10.0.0.1:7379".to_owned(),
+                ..Member::default()
+            },
+            Member {
+                id: 2,
+                state: "learner",
+                voter: false,
+                address: "10.0.0.2:7379".to_owned(),
+                ..Member::default()
+            },
         ];
         let text = render(&info, 0, &[Bytes::from("raft")]);
         for line in [

@@ -1,13 +1,18 @@
 //! What is asked about a node: INFO, CONFIG, COMMAND, SLOWLOG, and the small ones, which are here.
 
 pub(super) mod acl;
+pub(super) mod cluster;
 mod command;
 mod config;
 mod entry;
 mod info;
+pub(super) mod latency;
+pub(super) mod memory;
 pub(super) mod module;
+pub mod monitor;
 pub(super) mod persist;
 pub(super) mod replication;
+pub(super) mod sentinel;
 mod slowlog;
 
 use std::time::Duration;
@@ -16,10 +21,11 @@ use bytes::Bytes;
 
 use super::host::REDIS_VERSION;
 use super::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, args, help};
-use crate::error::{ClientError, Result, text};
+use crate::error::{Result, text};
 use crate::resp::{Reply, number};
 use crate::session::Session as Connection;
 
+pub use latency::{Event as LatencyEvent, LatencyMonitor};
 pub use slowlog::SlowLog;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -44,7 +50,6 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::node::<Time>(),
     Command::node::<Wait>(),
     Command::node::<Debug>(),
-    Command::session::<Cluster>(),
     Command::session::<Lolwut>(),
 ];
 
@@ -142,31 +147,6 @@ impl Node for Debug {
             )
             .into()),
         }
-    }
-}
-
-/// Says, as Redis outside its cluster mode does, that there are no slots here. An answer of any other kind
-/// makes clients look for the owner of each slot.
-pub struct Cluster;
-
-impl Session for Cluster {
-    const SPEC: Spec = Spec {
-        name: "CLUSTER",
-        syntax: "subcommand [argument ...]",
-        summary: "A container for cluster commands",
-        complexity: "Depends on subcommand.",
-        since: "3.0.0",
-        ..Spec::of(Group::Server)
-    };
-
-    fn parse(args: &mut Args) -> Result<Self> {
-        args.rest();
-        Ok(Self)
-    }
-
-    fn execute(self, _: &mut Connection) -> Result<Reply> {
-        const DISABLED: ClientError = ClientError::fixed("ERR This instance has cluster support disabled");
-        Err(DISABLED.into())
     }
 }
 

@@ -92,7 +92,7 @@ fn cut(argv: &[Bytes]) -> Vec<Bytes> {
 }
 
 /// The arguments without the passwords among them.
-fn redacted(mut argv: Vec<Bytes>) -> Vec<Bytes> {
+pub(super) fn redacted(mut argv: Vec<Bytes>) -> Vec<Bytes> {
     const REDACTED: Bytes = Bytes::from_static(b"(redacted)");
     let is = |place: usize, word: &str| {
         argv.get(place).is_some_and(|argument: &Bytes| argument.eq_ignore_ascii_case(word.as_bytes()))

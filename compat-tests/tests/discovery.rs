@@ -1,0 +1,128 @@
+//! Clients that look for the leader, each in its way: as Sentinels' clients, as a cluster's, as Valkey's.
+
+#![allow(clippy::print_stdout)]
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use compat_tests::client::Connection;
+use compat_tests::cluster::Cluster;
+use compat_tests::reply::Reply;
+use compat_tests::wait_for;
+
+const MASTER: &str = "lockservice";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn start() -> Result<Cluster> {
+    let mut cluster = Cluster::prepare(3)?;
+    for node in &mut cluster.nodes {
+        let options = ["--cluster-enabled", "yes", "--sentinel-master-name", MASTER];
+        node.options = options.map(str::to_owned).into();
+    }
+    cluster.start_all()?;
+    cluster.leader()?;
+    Ok(cluster)
+}
+
+/// Whom this node takes for the master, asked as a Sentinel.
+fn master(node: SocketAddr) -> Result<Option<SocketAddr>> {
+    let reply = Connection::open(node)?.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER])?;
+    let Reply::Array(words) = reply else { return Ok(None) };
+    let words: Vec<String> = words.iter().map(text).collect::<Result<_>>()?;
+    Ok(Some(words.join(":").parse()?))
+}
+
+fn text(reply: &Reply) -> Result<String> {
+    match reply {
+        Reply::Bulk(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        other => anyhow::bail!("not a text: {other:?}"),
+    }
+}
+
+#[test]
+fn sentinels_clients_find_each_leader() -> Result<()> {
+    let mut cluster = start()?;
+    let leader = cluster.leader()?;
+    let address = cluster.nodes[leader].listen;
+    for node in cluster.addresses() {
+        ensure!(master(node)? == Some(address), "{node} sends clients to {:?}", master(node)?);
+        let role = Connection::open(node)?.call(&["ROLE"])?;
+        let Reply::Array(role) = role else { anyhow::bail!("ROLE answers an array") };
+        ensure!((text(&role[0])? == "master") == (node == address), "{node} is {role:?}");
+    }
+
+    let survivor = cluster.follower()?;
+    let mut subscriber = cluster.nodes[survivor].connect()?;
+    subscriber.set_patience(PATIENCE)?;
+    subscriber.call(&["SUBSCRIBE", "+switch-master"])?;
+    cluster.nodes[leader].kill();
+    let Reply::Array(message) = subscriber.receive()? else { anyhow::bail!("a message is an array") };
+    let message = text(message.last().context("a message has a payload")?)?;
+    let words: Vec<&str> = message.split(' ').collect();
+    ensure!(words[0] == MASTER && words[1..3].join(":") == address.to_string(), "{message}");
+    let next: SocketAddr = words[3..].join(":").parse()?;
+    println!("+switch-master {message}");
+
+    let survivors: Vec<SocketAddr> =
+        cluster.addresses().into_iter().filter(|node| *node != address).collect();
+    ensure!(survivors.contains(&next), "{next} is not alive");
+    for node in survivors {
+        wait_for("the new leader's address", PATIENCE, || Ok((master(node)? == Some(next)).then_some(())))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clusters_clients_find_one_shard() -> Result<()> {
+    let cluster = start()?;
+    let leader = cluster.nodes[cluster.leader()?].listen;
+    for node in cluster.addresses() {
+        let slots = Connection::open(node)?.call(&["CLUSTER", "SLOTS"])?;
+        let Reply::Array(ranges) = slots else { anyhow::bail!("CLUSTER SLOTS answers an array") };
+        let [Reply::Array(range)] = &ranges[..] else { anyhow::bail!("one range: {ranges:?}") };
+        ensure!(range[..2] == [Reply::Int(0), Reply::Int(16383)], "{range:?}");
+        let first = |member: &Reply| match member {
+            Reply::Array(member) => Ok((text(&member[0])?, member[1].clone())),
+            other => anyhow::bail!("not a node: {other:?}"),
+        };
+        let found = first(&range[2])?;
+        ensure!(found == (leader.ip().to_string(), Reply::Int(leader.port().into())), "{node}: {found:?}");
+        ensure!(range.len() == 5, "three nodes: {range:?}");
+    }
+    // redis-cli comes with the oracle.
+    for node in cluster.addresses() {
+        let run = |words: &[&str]| -> Result<String> {
+            let port = node.port().to_string();
+            let output = Command::new("redis-cli").args(["-c", "-p", &port]).args(words).output();
+            let output = output.context("redis-cli is missing: apt-get install redis-tools")?;
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        ensure!(run(&["SET", &format!("k{node}"), "v"])? == "OK");
+        ensure!(run(&["GET", &format!("k{node}")])? == "v");
+        ensure!(run(&["CLUSTER", "INFO"])?.contains("cluster_state:ok"));
+        ensure!(run(&["CLUSTER", "NODES"])?.lines().count() == 3);
+        ensure!(run(&["INFO", "cluster"])?.contains("cluster_enabled:1"));
+    }
+    Ok(())
+}
+
+#[test]
+fn valkeys_clients_are_sent_to_the_leader_if_they_want() -> Result<()> {
+    let cluster = start()?;
+    let leader = cluster.nodes[cluster.leader()?].listen;
+    let mut follower = cluster.nodes[cluster.follower()?].connect()?;
+    let shown = |reply: &Reply| reply.render().join("\n");
+    ensure!(shown(&follower.call(&["SET", "k", "v"])?) == "OK");
+    follower.call(&["CLIENT", "CAPA", "redirect"])?;
+    let redirect = format!("(error) REDIRECT {leader}");
+    for command in [&["SET", "k", "w"][..], &["GET", "k"]] {
+        let reply = shown(&follower.call(command)?);
+        ensure!(reply == redirect, "{command:?}: {reply}");
+    }
+    follower.call(&["READONLY"])?;
+    ensure!(shown(&follower.call(&["GET", "k"])?) == "\"v\"");
+    ensure!(shown(&follower.call(&["SET", "k", "w"])?) == redirect);
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! CLUSTER: what clients ask that look for a slot's owner.
+//!
+//! Only with the option `cluster-enabled yes`: an answer of any other kind than an error makes clients look for
+//! owners of slots, and refuse commands whose keys have different ones. Then all slots are one shard's, whose
+//! master is the leader and whose replicas are the other nodes. No node ever answers `MOVED`: all of them take
+//! every command.
+
+use bytes::Bytes;
+
+use crate::commands::host::{Member, Topology};
+use crate::commands::{Answer, Args, Command, Group, Host, Node, Spec, args, help};
+use crate::error::{ClientError, Result};
+use crate::resp::Reply;
+use crate::session::Session as Connection;
+
+pub(in crate::commands) const COMMANDS: &[Command] = &[Command::node::<Cluster>()];
+
+/// How many slots there are, all in one shard.
+const SLOTS: u16 = 16_384;
+
+/// A question about the slots.
+pub enum Cluster {
+    Slots,
+    Shards,
+    Nodes,
+    Info,
+    MyId,
+    KeySlot(Bytes),
+    Replicas(Bytes),
+    Links,
+    Help,
+    /// What would change the slots or the members.
+    Change,
+}
+
+impl Node for Cluster {
+    const SPEC: Spec = Spec {
+        name: "CLUSTER",
+        syntax: "subcommand [argument ...]",
+        summary: "A container for cluster commands",
+        complexity: "Depends on subcommand.",
+        since: "3.0.0",
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        let name = args.bytes()?;
+        let question = match (name.to_ascii_lowercase().as_slice(), args.len()) {
+            (b"slots", 0) => Self::Slots,
+            (b"shards", 0) => Self::Shards,
+            (b"nodes", 0) => Self::Nodes,
+            (b"info", 0) => Self::Info,
+            (b"myid", 0) => Self::MyId,
+            (b"keyslot", 1) => Self::KeySlot(args.bytes()?),
+            (b"replicas" | b"slaves", 1) => Self::Replicas(args.bytes()?),
+            (b"links", 0) => Self::Links,
+            (b"help", 0) => Self::Help,
+            (
+                b"addslots" | b"addslotsrange" | b"bumpepoch" | b"delslots" | b"delslotsrange" | b"failover"
+                | b"flushslots" | b"forget" | b"meet" | b"replicate" | b"reset" | b"set-config-epoch"
+                | b"setslot",
+                _,
+            ) => Self::Change,
+            _ => return Err(args::wrong_subcommand("CLUSTER", &name).into()),
+        };
+        args.rest();
+        Ok(question)
+    }
+
+    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
+        const DISABLED: ClientError = ClientError::fixed("ERR This instance has cluster support disabled");
+        const FIXED: ClientError =
+            ClientError::fixed("ERR The slots are one shard's, whose members the cluster decides");
+        let topology = host.topology();
+        if let Self::Help = self {
+            return Ok(explain().into());
+        }
+        if !topology.cluster_enabled {
+            return Err(DISABLED.into());
+        }
+        let reply = match self {
+            Self::Slots => slots(&topology),
+            Self::Shards => shards(&topology),
+            Self::Nodes => Reply::Verbatim(Bytes::from(lines(&topology, |_| true))),
+            Self::Info => Reply::Verbatim(Bytes::from(info(&topology))),
+            Self::MyId => Reply::bulk(topology.name_of(topology.node)),
+            Self::KeySlot(key) => Reply::Int(slot(&key).into()),
+            Self::Replicas(of) => replicas(&topology, &of)?,
+            // The nodes' links are not those of Redis' cluster bus.
+            Self::Links => Reply::Array(Vec::new()),
+            Self::Help => explain(),
+            Self::Change => return Err(FIXED.into()),
+        };
+        Ok(reply.into())
+    }
+}
+
+/// The members, the shard's master first: the leader, or, while there is none, this node.
+fn in_order(topology: &Topology) -> Vec<&Member> {
+    let first = topology.leader.unwrap_or(topology.node);
+    let (mut members, others): (Vec<_>, Vec<_>) =
+        topology.members.iter().partition(|member| member.id == first);
+    members.extend(others);
+    members
+}
+
+fn slots(topology: &Topology) -> Reply {
+    let nodes = in_order(topology).into_iter().map(|member| {
+        Reply::Array(vec![
+            Reply::bulk(member.host.clone()),
+            Reply::Int(member.port.into()),
+            Reply::bulk(topology.name_of(member.id)),
+            Reply::Array(Vec::new()),
+        ])
+    });
+    let range = [Reply::Int(0), Reply::Int(i64::from(SLOTS) - 1)];
+    Reply::Array(vec![Reply::Array(range.into_iter().chain(nodes).collect())])
+}
+
+fn shards(topology: &Topology) -> Reply {
+    let nodes = in_order(topology).into_iter().enumerate().map(|(place, member)| {
+        let (role, health) =
+            (if place == 0 { "master" } else { "replica" }, if member.online { "online" } else { "fail" });
+        Reply::Map(vec![
+            (Reply::text("id"), Reply::bulk(topology.name_of(member.id))),
+            (Reply::text("port"), Reply::Int(member.port.into())),
+            (Reply::text("ip"), Reply::bulk(member.host.clone())),
+            (Reply::text("endpoint"), Reply::bulk(member.host.clone())),
+            (Reply::text("role"), Reply::text(role)),
+            (Reply::text("replication-offset"), Reply::Int(member.offset as i64)),
+            (Reply::text("health"), Reply::text(health)),
+        ])
+    });
+    let range = vec![Reply::Int(0), Reply::Int(i64::from(SLOTS) - 1)];
+    Reply::Array(vec![Reply::Map(vec![
+        (Reply::text("slots"), Reply::Array(range)),
+        (Reply::text("nodes"), Reply::Array(nodes.collect())),
+    ])])
+}
+
+/// A line of CLUSTER NODES for each member that is wanted.
+fn lines(topology: &Topology, wanted: impl Fn(&Member) -> bool) -> String {
+    let mut text = String::new();
+    let members = in_order(topology);
+    let master = members.first().map_or_else(String::new, |member| topology.name_of(member.id));
+    for (place, member) in members.iter().enumerate().filter(|(_, member)| wanted(member)) {
+        let own = if member.id == topology.node { "myself," } else { "" };
+        let (role, of) = if place == 0 { ("master", "-") } else { ("slave", &*master) };
+        let failed = if member.online { "" } else { ",fail?" };
+        let link = if member.online { "connected" } else { "disconnected" };
+        let slots = if place == 0 { format!(" 0-{}", SLOTS - 1) } else { String::new() };
+        text.push_str(&format!(
+            "{} {}:{}@{} {own}{role}{failed} {of} 0 0 {} {link}{slots}\n",
+            topology.name_of(member.id),
+            member.host,
+            member.port,
+            member.peer_port,
+            topology.term,
+        ));
+    }
+    text
+}
+
+fn replicas(topology: &Topology, of: &[u8]) -> Result<Reply, ClientError> {
+    const NO_MASTER: ClientError = ClientError::fixed("ERR The specified node is not a master");
+    let known = topology.members.iter().find(|member| topology.name_of(member.id).as_bytes() == of);
+    let Some(known) = known else {
+        let of = String::from_utf8_lossy(of);
+        return Err(ClientError::new(format!("ERR Unknown node {of}")));
+    };
+    if in_order(topology).first().is_none_or(|master| master.id != known.id) {
+        return Err(NO_MASTER);
+    }
+    let text = lines(topology, |member| member.id != known.id);
+    Ok(Reply::Array(text.lines().map(|line| Reply::bulk(line.to_owned())).collect()))
+}
+
+fn info(topology: &Topology) -> String {
+    let state = if topology.leader.is_some() { "ok" } else { "fail" };
+    let fields = [
+        ("cluster_state", state.to_owned()),
+        ("cluster_slots_assigned", SLOTS.to_string()),
+        ("cluster_slots_ok", SLOTS.to_string()),
+        ("cluster_slots_pfail", "0".to_owned()),
+        ("cluster_slots_fail", "0".to_owned()),
+        ("cluster_known_nodes", topology.members.len().to_string()),
+        ("cluster_size", "1".to_owned()),
+        ("cluster_current_epoch", topology.term.to_string()),
+        ("cluster_my_epoch", topology.term.to_string()),
+        ("total_cluster_links_buffer_limit_exceeded", "0".to_owned()),
+    ];
+    fields.into_iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect()
+}
+
+/// The slot of a key: of the part in its first braces, if there is something in them.
+fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        Some(&rest[..close]).filter(|tag| !tag.is_empty())
+    });
+    crc16(tag.unwrap_or(key)) % SLOTS
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
+}
+
+fn explain() -> Reply {
+    help::reply(
+        "CLUSTER",
+        &[
+            "INFO",
+            "    Return information about the cluster.",
+            "KEYSLOT <key>",
+            "    Return the hash slot for <key>.",
+            "MYID",
+            "    Return the name of this node.",
+            "NODES",
+            "    Return the nodes, a line each.",
+            "REPLICAS <node-id>",
+            "    Return the replicas of the master.",
+            "SHARDS",
+            "    Return the one shard and its nodes.",
+            "SLOTS",
+            "    Return the one range of slots and its nodes.",
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The right-hand sides are redis-server 7.0.15's.
+    #[test]
+    fn keys_have_slots() {
+        for (key, expect) in [
+            ("", 0),
+            ("foo", 12182),
+            ("123456789", 12739),
+            ("{foo}bar", 12182),
+            ("a{foo}{bar}", 12182),
+            ("foo{}bar", 14292),
+        ] {
+            assert_eq!(slot(key.as_bytes()), expect, "{key}");
+        }
+    }
+}

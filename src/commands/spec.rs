@@ -240,6 +240,8 @@ impl Flags {
     pub const ADMIN_CATEGORY: Self = Self(1 << 19);
     /// Adds the ACL category `connection`, which [`Group::Connection`] implies, and takes `keyspace` away.
     pub const CONNECTION_CATEGORY: Self = Self(1 << 20);
+    /// Takes the ACL category `keyspace` away from a command about keys.
+    pub const NO_KEYSPACE_CATEGORY: Self = Self(1 << 21);
     pub const NO_ASYNC_LOADING: Self = Self(1 << 16);
     /// Not allowed in MULTI.
     pub const REFUSED_IN_MULTI: Self = Self(1 << 23);

@@ -285,9 +285,10 @@ impl Command {
         let group = self.spec.group;
         let on_state = matches!(self.lane, Lane::Write(_) | Lane::Read(_));
         let admin = flags.has(Flags::ADMIN) || flags.has(Flags::ADMIN_CATEGORY);
+        let keyspace = group == Group::Generic || (group == Group::Server && on_state);
         let connection = group == Group::Connection || flags.has(Flags::CONNECTION_CATEGORY);
         [
-            ("@keyspace", !connection && (group == Group::Generic || (group == Group::Server && on_state))),
+            ("@keyspace", keyspace && !connection && !flags.has(Flags::NO_KEYSPACE_CATEGORY)),
             ("@read", flags.has(Flags::READONLY) && group != Group::Scripting),
             ("@write", flags.has(Flags::WRITE)),
             ("@list", group == Group::List),

@@ -143,11 +143,7 @@ impl Hash {
                 .into_iter()
                 .map(|place| pairs[place as usize].clone())
                 .collect()),
-            Self::Large(_) if count >= self.len() => self.pairs(view),
-            Self::Large(apart) => random::distinct(view, apart, count, chance)?
-                .into_iter()
-                .map(|field| Ok((field.clone(), apart.get(view, &field)?.unwrap_or_default())))
-                .collect(),
+            Self::Large(apart) => random::distinct(view, apart, count, chance),
         }
     }
 
@@ -161,26 +157,14 @@ impl Hash {
         count: u64,
         chance: &mut Chance,
     ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
-        let (mut drawn, mut bytes) = (Vec::new(), 0);
-        let mut push = |field: Bytes, value: Bytes| {
-            bytes += field.len() + value.len();
-            drawn.push((field, value));
-            if bytes > string::BYTES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        match self {
+        let drawn = match self {
             Self::Small(pairs) => {
-                for _ in 0..count {
-                    let (field, value) = &pairs[chance.below(pairs.len() as u64) as usize];
-                    if push(field.clone(), value.clone()).is_break() {
-                        break;
-                    }
-                }
+                (0..count).map(|_| pairs[chance.below(pairs.len() as u64) as usize].clone()).collect()
             }
-            Self::Large(apart) => random::repeated(view, apart, count, chance, &mut |field| {
-                let value = apart.get(view, &field)?.unwrap_or_default();
-                Ok(push(field, value))
-            })?,
-        }
+            Self::Large(apart) => random::repeated(view, apart, count, chance)?,
+        };
+        // They share their bytes, but the reply will not.
+        let bytes: usize = drawn.iter().map(|(field, value)| field.len() + value.len()).sum();
         if bytes > string::BYTES_MAX { Err(text::VALUE_OUT_OF_RANGE.into()) } else { Ok(drawn) }
     }
 }

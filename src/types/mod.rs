@@ -12,6 +12,7 @@ pub mod random;
 pub mod record;
 pub mod scan;
 pub mod scripts;
+pub mod size;
 pub mod string;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! Where a whole collection is walked through anyway, because it is not large or because much of it is wanted,
 //! all its elements are equally likely.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -21,8 +21,8 @@ use crate::store::{Chance, Table, View};
 
 /// Keys that agree in this many bytes count as one, and the first of them stands for all.
 const DEPTH_MAX: usize = 128;
-/// The most elements that are walked through for the sake of evenness.
-const WALK_MAX: u64 = 1_000;
+/// How many elements can be walked through while one is drawn by itself.
+const DRAW_STEPS: u64 = 1_000;
 /// How many keys past their deadline are met before the next living key is good enough.
 const TRIES: usize = 16;
 
@@ -57,57 +57,75 @@ pub(super) fn places(length: u64, count: u64, chance: &mut Chance) -> Vec<u64> {
     places
 }
 
-/// The names of `count` different elements of a collection; of all, if there are not more.
+/// `count` different elements of a collection; all, if there are not more.
 pub(super) fn distinct(
     view: &View,
     collection: &Apart,
     count: u64,
     chance: &mut Chance,
-) -> Result<Vec<Bytes>, StoreError> {
-    let few = collection.count > WALK_MAX && count < collection.count / 3;
-    let mut names = BTreeSet::new();
-    // Drawing unevenly can take long to come to the last of them, so at some point the walk is shorter.
-    for _ in 0..if few { 4 * count } else { 0 } {
-        names.extend(draw(view, Table::Elements, collection.id, chance)?);
-        if names.len() as u64 == count {
-            return Ok(names.into_iter().collect());
+) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    if is_drawn(collection, count) {
+        let mut drawn = BTreeMap::new();
+        // Drawing unevenly can take long to come to the last of them, so at some point the walk is shorter.
+        for _ in 0..4 * count {
+            drawn.extend(draw_element(view, collection, chance)?);
+            if drawn.len() as u64 == count {
+                return Ok(drawn.into_iter().collect());
+            }
         }
     }
-    let mut places = places(collection.count, count, chance).into_iter().peekable();
-    let (mut names, mut place) = (Vec::new(), 0);
-    collection.walk(view, None, &mut |name, _| {
-        if places.next_if_eq(&place).is_some() {
-            names.push(Bytes::copy_from_slice(name));
-        }
-        place += 1;
-        if places.peek().is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(names)
+    elements_at(view, collection, &places(collection.count, count, chance))
 }
 
-/// Hands the names of `count` elements of a collection, each drawn anew, to `visit`, until it says stop.
+/// `count` elements of a collection that has any, each drawn anew.
 pub(super) fn repeated(
     view: &View,
     collection: &Apart,
     count: u64,
     chance: &mut Chance,
-    visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>, StoreError>,
-) -> Result<(), StoreError> {
-    let all =
-        if collection.count > WALK_MAX { Vec::new() } else { distinct(view, collection, u64::MAX, chance)? };
-    for _ in 0..count {
-        let drawn = if all.is_empty() {
-            draw(view, Table::Elements, collection.id, chance)?
-        } else {
-            let place = usize::try_from(chance.below(all.len() as u64)).expect("below a length");
-            Some(all[place].clone())
-        };
-        let Some(name) = drawn else { break };
-        if visit(name)?.is_break() {
-            break;
-        }
+) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    if is_drawn(collection, count) {
+        return (0..count).filter_map(|_| draw_element(view, collection, chance).transpose()).collect();
     }
-    Ok(())
+    let drawn: Vec<u64> = (0..count).map(|_| chance.below(collection.count)).collect();
+    let mut places = drawn.clone();
+    places.sort_unstable();
+    places.dedup();
+    let elements = elements_at(view, collection, &places)?;
+    let element =
+        |place| elements[places.binary_search(place).expect("all that were drawn are there")].clone();
+    Ok(drawn.iter().map(element).collect())
+}
+
+/// Whether so few elements are wanted of so many that drawing each by itself is shorter than a walk.
+fn is_drawn(collection: &Apart, count: u64) -> bool {
+    count.saturating_mul(DRAW_STEPS) < collection.count
+}
+
+fn draw_element(
+    view: &View,
+    collection: &Apart,
+    chance: &mut Chance,
+) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+    let Some(name) = draw(view, Table::Elements, collection.id, chance)? else { return Ok(None) };
+    Ok(collection.get(view, &name)?.map(|content| (name, content)))
+}
+
+/// The elements at these places, which are in order.
+fn elements_at(view: &View, collection: &Apart, places: &[u64]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    let mut elements = Vec::with_capacity(places.len());
+    let mut place = 0;
+    if places.is_empty() {
+        return Ok(elements);
+    }
+    collection.walk(view, None, &mut |name, content| {
+        if places[elements.len()] == place {
+            elements.push((Bytes::copy_from_slice(name), Bytes::copy_from_slice(content)));
+        }
+        place += 1;
+        if elements.len() < places.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(elements)
 }
 
 /// The name of some entry under a number: a key of a generation, which may be past its deadline, or an element of

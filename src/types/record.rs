@@ -73,7 +73,7 @@ pub struct Record {
 }
 
 const FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 35;
+pub(super) const HEADER_BYTES: usize = 35;
 
 impl Header {
     /// Reads the first bytes of a stored record.

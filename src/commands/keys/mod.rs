@@ -1,4 +1,4 @@
-//! Keys of any type. Reading order: `look`, `list`, `remove`, `rename`, `expire`, `object`.
+//! Keys of any type. Reading order: `look`, `list`, `remove`, `rename`, `expire`, `object`, `usage`.
 
 mod expire;
 mod list;
@@ -6,10 +6,12 @@ mod look;
 mod object;
 mod remove;
 mod rename;
+mod usage;
 
 use super::Command;
 
 pub(super) const COMMANDS: &[Command] = &[
+    Command::read::<usage::Usage>(),
     Command::read::<look::Exists>(),
     Command::read::<look::Touch>(),
     Command::read::<look::Type>(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::commands::host::NodeInfo;
-use crate::commands::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec};
+use crate::commands::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, help};
 use crate::error::Result;
 use crate::resp::Reply;
 use crate::session::Session as Connection;
@@ -13,6 +13,7 @@ pub(in crate::commands) const COMMANDS: &[Command] = &[
     Command::node::<Doctor>(),
     Command::session::<Purge>(),
     Command::session::<MallocStats>(),
+    Command::session::<Help>(),
 ];
 
 /// Lists figures about memory.
@@ -158,5 +159,41 @@ impl Session for MallocStats {
 
     fn execute(self, _: &mut Connection) -> Result<Reply> {
         Ok(Reply::text("Stats not supported for the current allocator"))
+    }
+}
+
+/// The subcommands.
+pub struct Help;
+
+impl Session for Help {
+    const SPEC: Spec = Spec {
+        name: "MEMORY|HELP",
+        summary: "Show helpful text about the different subcommands",
+        since: "4.0.0",
+        flags: Flags::LOADING.and(Flags::STALE),
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(_: &mut Args) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn execute(self, _: &mut Connection) -> Result<Reply> {
+        Ok(help::reply(
+            "MEMORY",
+            &[
+                "DOCTOR",
+                "    Return memory problems reports.",
+                "MALLOC-STATS",
+                "    Return internal statistics report from the memory allocator.",
+                "PURGE",
+                "    Attempt to purge dirty pages for reclamation by the allocator.",
+                "STATS",
+                "    Return information about the memory usage of the node.",
+                "USAGE <key> [SAMPLES <count>]",
+                "    Return the bytes that <key> takes in the database. They are counted, whatever",
+                "    <count> says.",
+            ],
+        ))
     }
 }

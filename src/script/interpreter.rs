@@ -333,8 +333,12 @@ impl Host<'_> {
         if what == CHECK {
             return Ok((false, Value::Boolean(self.caller.knows(&words))));
         }
+        let before = self.caller.work();
         match self.caller.call(words) {
             Ok(reply) => {
+                // Values may be large, and a script may call for the same one again and again.
+                let work = self.caller.work().saturating_sub(before);
+                budget::charge_bytes(lua, usize::try_from(work).unwrap_or(usize::MAX))?;
                 let protocol = running(lua).protocol.get();
                 Ok((reply.is_error(), convert::to_lua(lua, reply, protocol)?))
             }

@@ -61,6 +61,9 @@ pub trait Caller {
     /// The node's storage failed.
     fn call(&mut self, argv: Vec<Bytes>) -> Result<Reply, StoreError>;
 
+    /// How many bytes the calls so far have looked at or copied.
+    fn work(&self) -> u64;
+
     /// Whether there is such a command, and it takes so many words.
     fn knows(&self, argv: &[Bytes]) -> bool;
 

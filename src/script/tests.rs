@@ -8,11 +8,12 @@ use super::{Caller, Program, Script, evaluate as run};
 use crate::error::{ClientError, StoreError};
 use crate::resp::Reply;
 
-/// Answers a command with its own words, and FAIL with an error.
+/// Answers a command with its own words, and FAIL with an error. HEAVY looks at a lot.
 #[derive(Default)]
 struct Echo {
     calls: u64,
     undone: u64,
+    work: u64,
 }
 
 impl Caller for Echo {
@@ -20,6 +21,10 @@ impl Caller for Echo {
         self.calls += 1;
         Ok(match &argv[0][..] {
             b"FAIL" => ClientError::fixed("ERR failed").into(),
+            b"HEAVY" => {
+                self.work += 32 << 20;
+                Reply::Ok
+            }
             b"WORD" => Reply::Bulk(argv.swap_remove(1)),
             b"MAP" => Reply::Map(vec![
                 (Reply::text("k"), Reply::Double(1.5)),
@@ -27,6 +32,10 @@ impl Caller for Echo {
             ]),
             _ => Reply::Array(argv.into_iter().map(Reply::Bulk).collect()),
         })
+    }
+
+    fn work(&self) -> u64 {
+        self.work
     }
 
     fn knows(&self, argv: &[Bytes]) -> bool {
@@ -273,15 +282,33 @@ fn tables_have_an_order() {
     check("next({})", "nil");
     check("next({b = 1, a = 2}, 'a')", "b");
     check("next({b = 1, a = 2}, 'x')", "ERR invalid key to 'next'");
-    check_script(
-        "for k in pairs({[{}] = 1}) do end",
-        "ERR user_script:1: keys that are a table have no order",
-    );
+    // One error for all kinds, however many other keys there are: which of them comes first depends on addresses.
+    for keys in [
+        "[{}] = 1",
+        "[{}] = 1, [pairs] = 2",
+        "1, 2, [pairs] = 2, a = 3, [coroutine.create(function() end)] = 4",
+    ] {
+        check_script(
+            &format!("for k in pairs({{{keys}}}) do end"),
+            "ERR user_script:1: keys that are tables, functions or coroutines have no order",
+        );
+    }
     check_script(
         "local t = {a = 1, b = 2, c = 3} for k in pairs(t) do t[k] = nil end return tostring(next(t))",
         "nil",
     );
     check("next(_G)", "ARGV");
+}
+
+/// A value of megabytes costs as much as it takes to look at, whatever the script does with it.
+#[test]
+fn what_commands_look_at_is_paid() {
+    let mut caller = Echo::default();
+    let script =
+        Script::new(Bytes::from_static(b"while true do redis.pcall('HEAVY') end")).expect("a script");
+    let reply = run(&script, &[], &[], 0, &mut caller).expect("nothing is stored");
+    assert!(matches!(&reply, Reply::Error(error) if error.to_string().starts_with(STEPS)), "{reply:?}");
+    assert!(caller.calls < 30, "{} calls", caller.calls);
 }
 
 #[test]

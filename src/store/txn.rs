@@ -56,6 +56,7 @@ impl<'a> Txn<'a> {
     pub fn put(&mut self, table: Table, key: &[u8], value: impl Into<Bytes>) {
         let stored = Key::new(table, key);
         let packed = key::pack(&stored, key, value.into());
+        self.view.add_work(packed.len());
         lock_mut(&mut self.view.state_mut().gaps).put(&stored);
         self.set(stored, Some(packed));
     }

@@ -21,8 +21,12 @@ pub struct View<'a> {
     now_ms: u64,
     late: Cell<bool>,
     misses: RefCell<Vec<(u8, Bytes)>>,
+    work: Cell<u64>,
     luck: Luck<'a>,
 }
+
+/// What looking at a record costs beside its bytes, in bytes.
+const RECORD_WORK: usize = 64;
 
 /// Where a view's chance comes from.
 enum Luck<'a> {
@@ -52,8 +56,8 @@ impl<'a> View<'a> {
 
     fn new(state: Guard<'a>, now_ms: u64, luck: Luck<'a>) -> Self {
         let now_ms = now_ms.max(state.head.clock_ms);
-        let (late, misses) = (Cell::new(false), RefCell::default());
-        Self { state, reader: OnceCell::new(), now_ms, late, misses, luck }
+        let (late, misses, work) = (Cell::new(false), RefCell::default(), Cell::new(0));
+        Self { state, reader: OnceCell::new(), now_ms, late, misses, work, luck }
     }
 
     /// The cluster's clock, in milliseconds since the Unix epoch.
@@ -78,6 +82,7 @@ impl<'a> View<'a> {
             Some(change) => change.clone(),
             None => self.reader()?.get(stored.as_bytes())?,
         };
+        self.add_work(RECORD_WORK + packed.as_ref().map_or(0, Bytes::len));
         packed.map(|packed| key::value_of(&stored, key, packed)).transpose()
     }
 
@@ -173,6 +178,17 @@ impl<'a> View<'a> {
         self.misses.take()
     }
 
+    /// Counts work, in bytes looked at or copied. Records count by themselves.
+    pub fn add_work(&self, bytes: usize) {
+        self.work.set(self.work.get().saturating_add(bytes as u64));
+    }
+
+    /// The work so far: for those who bound it. It is the same on every node.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work.get()
+    }
+
     fn scan_between(
         &self,
         from: Bound<&Key>,
@@ -198,6 +214,7 @@ impl<'a> View<'a> {
             lock(&self.state.gaps).note(asked_from, next.map_or(end, |(stored, _)| stored), deleted);
         }
         while let Some((stored, packed)) = next {
+            self.add_work(RECORD_WORK + stored.len() + packed.len());
             let (_, key, value) = key::unpack(stored, packed)?;
             if visit(key, value).is_break() {
                 break;

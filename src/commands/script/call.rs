@@ -40,6 +40,10 @@ impl Caller for Writer<'_, '_> {
         }
     }
 
+    fn work(&self) -> u64 {
+        self.tx.work()
+    }
+
     fn knows(&self, argv: &[Bytes]) -> bool {
         resolve(argv).is_ok()
     }
@@ -75,6 +79,10 @@ impl Caller for Reader<'_, '_> {
             }
             _ => answer(&resolved, &argv, self.view, &mut self.db),
         }
+    }
+
+    fn work(&self) -> u64 {
+        self.view.work()
     }
 
     fn knows(&self, argv: &[Bytes]) -> bool {

@@ -68,6 +68,7 @@ impl Read for Lcs {
         if !lcs::is_feasible(a.len(), b.len()) {
             return Err(text::LCS_TOO_LARGE.into());
         }
+        view.add_work(a.len() * b.len());
         Ok(match self.answer {
             Answer::Length => Reply::length(lcs::length(&a, &b)),
             Answer::Text => {

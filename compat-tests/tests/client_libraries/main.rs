@@ -18,7 +18,7 @@ use compat_tests::program::{self, Driver, Talk};
 use compat_tests::{alone, wait_for};
 
 /// What every library must be able to do; see README.md.
-const STEPS: [&str; 5] = ["handshake", "pipeline", "transaction", "pubsub", "reconnect"];
+const STEPS: [&str; 6] = ["handshake", "pipeline", "transaction", "pubsub", "script", "reconnect"];
 
 /// Increments that each count must get through before the leader is killed, and again after.
 const INCREMENTS: u64 = 100;

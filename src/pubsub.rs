@@ -40,6 +40,8 @@ type Audience = BTreeMap<Bytes, BTreeMap<u64, Arc<dyn Subscriber>>>;
 struct Topics {
     channels: Audience,
     patterns: Audience,
+    /// Channels with names of their own (SSUBSCRIBE).
+    shards: Audience,
 }
 
 impl Hub {
@@ -61,6 +63,24 @@ impl Hub {
     /// Takes a subscriber off a pattern.
     pub fn unsubscribe_pattern(&self, pattern: &Bytes, id: u64) {
         leave(&mut self.lock().patterns, pattern, id);
+    }
+
+    /// Adds a subscriber to a shard channel; twice is once.
+    pub fn subscribe_shard(&self, channel: Bytes, subscriber: Arc<dyn Subscriber>) {
+        self.lock().shards.entry(channel).or_default().insert(subscriber.id(), subscriber);
+    }
+
+    /// Takes a subscriber off a shard channel.
+    pub fn unsubscribe_shard(&self, channel: &Bytes, id: u64) {
+        leave(&mut self.lock().shards, channel, id);
+    }
+
+    /// Delivers a message to everyone here who listens to a shard channel, and says how many took it.
+    pub fn publish_shard(&self, channel: &Bytes, payload: &Bytes) -> usize {
+        let topics = self.lock();
+        let Some(subscribers) = topics.shards.get(channel) else { return 0 };
+        let frame = [Reply::text("smessage"), Reply::bulk(channel.clone()), Reply::bulk(payload.clone())];
+        deliver(subscribers, Reply::Push(frame.into()))
     }
 
     /// Delivers a message to everyone here who listens, and says how many frames were taken: a client
@@ -90,9 +110,19 @@ impl Hub {
     /// is one.
     #[must_use]
     pub fn channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
-        let topics = self.lock();
-        let wanted = |channel: &&Bytes| pattern.is_none_or(|pattern| glob::matches(pattern, channel));
-        topics.channels.keys().filter(wanted).cloned().collect()
+        matching(&self.lock().channels, pattern)
+    }
+
+    /// The shard channels somebody subscribes to, as [`Hub::channels`].
+    #[must_use]
+    pub fn shard_channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
+        matching(&self.lock().shards, pattern)
+    }
+
+    /// How many subscribe to this shard channel.
+    #[must_use]
+    pub fn shard_subscribers(&self, channel: &Bytes) -> usize {
+        self.lock().shards.get(channel).map_or(0, BTreeMap::len)
     }
 
     /// How many subscribe to this channel by name.
@@ -116,6 +146,11 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, Topics> {
         self.topics.lock().expect("nothing panics while it holds the subscriptions")
     }
+}
+
+fn matching(audience: &Audience, pattern: Option<&[u8]>) -> Vec<Bytes> {
+    let wanted = |channel: &&Bytes| pattern.is_none_or(|pattern| glob::matches(pattern, channel));
+    audience.keys().filter(wanted).cloned().collect()
 }
 
 fn leave(audience: &mut Audience, topic: &Bytes, id: u64) {

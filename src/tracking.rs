@@ -77,6 +77,8 @@ struct Tracked {
     /// What it is remembered with: keys, or prefixes.
     keys: BTreeSet<Bytes>,
     prefixes: BTreeSet<Bytes>,
+    /// Whether the entry that keys are held for has read anything: a script need not.
+    has_read: bool,
 }
 
 /// To whom a client has its changes sent.
@@ -90,8 +92,10 @@ pub struct Redirect {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Revision(u64),
-    /// An answer is on its way; nobody knows.
-    Held,
+    /// An answer is on its way; nobody knows. `known`: it had seen the key before, too.
+    Held {
+        known: bool,
+    },
 }
 
 /// A client's way of tracking.
@@ -161,6 +165,7 @@ impl Tracking {
             noloop: false,
             keys: BTreeSet::new(),
             prefixes: BTreeSet::new(),
+            has_read: false,
         });
         client.redirect = options.redirect;
         client.noloop = options.noloop;
@@ -199,25 +204,43 @@ impl Tracking {
     }
 
     /// A client has read these keys in a state of this revision, which is held still meanwhile.
-    pub fn remember<'k>(&self, id: u64, keys: impl Iterator<Item = &'k Bytes>, revision: u64) {
+    pub fn remember(&self, id: u64, keys: &[Bytes], revision: u64) {
         let mut state = self.lock();
-        keys.for_each(|key| state.remember(id, key, Seen::Revision(revision)));
+        keys.iter().for_each(|key| state.remember(id, key, Seen::Revision(revision)));
     }
 
-    /// A client is going to read these keys in a log entry.
-    pub fn hold<'k>(&self, id: u64, keys: impl Iterator<Item = &'k Bytes>) {
+    /// A client may read these keys in a log entry.
+    pub fn hold(&self, id: u64, keys: &[Bytes]) {
         let mut state = self.lock();
-        keys.for_each(|key| state.remember(id, key, Seen::Held));
+        keys.iter().for_each(|key| state.remember(id, key, Seen::Held { known: false }));
+        if let Some(client) = state.clients.get_mut(&id) {
+            client.has_read = false;
+        }
     }
 
-    /// The entry is answered, and `read` if it has read any.
-    pub fn release<'k>(&self, id: u64, keys: impl Iterator<Item = &'k Bytes>, read: bool) {
+    /// These clients' commands in the entry just applied have read.
+    pub fn have_read(&self, ids: impl Iterator<Item = u64>) {
+        let mut ids = ids.peekable();
+        if ids.peek().is_some() {
+            let mut state = self.lock();
+            ids.for_each(|id| {
+                if let Some(client) = state.clients.get_mut(&id) {
+                    client.has_read = true;
+                }
+            });
+        }
+    }
+
+    /// The entry is answered. What it has not read is forgotten.
+    pub fn release(&self, id: u64, keys: &[Bytes]) {
         let mut state = self.lock();
+        let read = state.clients.get(&id).is_some_and(|client| client.has_read);
         for key in keys {
-            if !read {
-                state.forget(key, id);
-            } else if let Some(seen) = state.keys.get_mut(key).and_then(|clients| clients.get_mut(&id)) {
-                *seen = Seen::Revision(0);
+            let seen = state.keys.get_mut(key).and_then(|clients| clients.get_mut(&id));
+            match seen {
+                Some(Seen::Held { known: false }) if !read => state.forget(key, id),
+                Some(seen) => *seen = Seen::Revision(0),
+                None => {}
             }
         }
     }
@@ -290,11 +313,13 @@ impl State {
     fn remember(&mut self, id: u64, key: &Bytes, seen: Seen) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if let Some(clients) = self.keys.get_mut(key) {
-            let known = clients.insert(id, seen);
-            if known == Some(Seen::Held) {
+            let known = clients.get(&id).copied();
+            let seen = match (known, seen) {
                 // Another of its reads is still on its way.
-                clients.insert(id, Seen::Held);
-            }
+                (Some(Seen::Held { .. }), _) | (Some(_), Seen::Held { .. }) => Seen::Held { known: true },
+                (_, seen) => seen,
+            };
+            clients.insert(id, seen);
             if known.is_none() {
                 let (key, _) = self.keys.get_key_value(key).expect("it was just found");
                 client.keys.insert(key.clone());
@@ -333,7 +358,7 @@ impl State {
             if !(client.noloop && author == Some(id)) {
                 client.send(|| Reply::Array(vec![Reply::Bulk(key.clone())]));
             }
-            if seen != Seen::Held {
+            if matches!(seen, Seen::Revision(_)) {
                 self.forget(key, id);
             }
         }
@@ -348,7 +373,7 @@ impl State {
         for clients in self.keys.values_mut() {
             clients.retain(|_, seen| match seen {
                 Seen::Revision(seen) => *seen >= revision,
-                Seen::Held => true,
+                Seen::Held { .. } => true,
             });
             items += clients.len();
         }

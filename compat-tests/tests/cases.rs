@@ -39,7 +39,10 @@ const COMMANDS: &[(&str, &str)] = &[
          pexpireat pexpiretime pttl randomkey rename renamenx scan touch ttl type unlink",
     ),
     ("transactions", "discard exec multi unwatch watch"),
-    ("pubsub", "psubscribe publish pubsub punsubscribe subscribe unsubscribe"),
+    (
+        "pubsub",
+        "psubscribe publish pubsub punsubscribe spublish ssubscribe subscribe sunsubscribe unsubscribe",
+    ),
     ("scripting", "eval eval_ro evalsha evalsha_ro script"),
     (
         "server",

@@ -66,7 +66,7 @@ impl Contenders {
         let drawn = || {
             nodes.iter().find_map(|&node| {
                 let reply = ask(node, &["GET", &format!("{}:fence", self.library)]).ok()?;
-                Some(std::str::from_utf8(reply.text().unwrap_or(b"0")).ok()?.parse::<u64>().ok()?)
+                std::str::from_utf8(reply.text().unwrap_or(b"0")).ok()?.parse::<u64>().ok()
             })
         };
         let goal = wait_for("a node that answers", PATIENCE, || Ok(drawn()))? + more;

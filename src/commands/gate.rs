@@ -11,8 +11,17 @@ use crate::resp::Reply;
 use crate::session::Session;
 
 /// The commands of a connection that subscribes in RESP2.
-const FOR_SUBSCRIBERS: [&str; 7] =
-    ["SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "PING", "QUIT", "RESET"];
+const FOR_SUBSCRIBERS: [&str; 9] = [
+    "SUBSCRIBE",
+    "SSUBSCRIBE",
+    "PSUBSCRIBE",
+    "UNSUBSCRIBE",
+    "SUNSUBSCRIBE",
+    "PUNSUBSCRIBE",
+    "PING",
+    "QUIT",
+    "RESET",
+];
 
 /// Why `command` must not run now, if it must not. `password_required` says whether the node asks its
 /// clients for one.

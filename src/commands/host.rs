@@ -185,6 +185,7 @@ pub struct StatsInfo {
     pub keyspace_misses: u64,
     pub pubsub_channels: u64,
     pub pubsub_patterns: u64,
+    pub pubsub_shard_channels: u64,
     /// Keys that clients keep copies of, pairs of key and client, and prefixes that clients ask for.
     pub tracked_keys: u64,
     pub tracked_items: u64,

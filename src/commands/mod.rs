@@ -34,6 +34,7 @@ mod pause;
 mod pubsub;
 mod script;
 pub mod server;
+mod shard;
 mod string;
 mod tracking;
 mod transaction;

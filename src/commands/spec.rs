@@ -181,6 +181,8 @@ pub enum Access {
     ReadWrite,
     Write,
     Remove,
+    /// They are no keys: clients of a cluster find the node for a shard channel as they do for a key.
+    Channel,
 }
 
 /// Redis' command flags, as a set.

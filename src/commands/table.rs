@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
 use super::{
-    client, connection, function, hash, keys, list, pause, pubsub, script, server, string, tracking,
+    client, connection, function, hash, keys, list, pause, pubsub, script, server, shard, string, tracking,
     transaction,
 };
 use crate::error::{ClientError, Failure, Result, StoreError};
@@ -32,6 +32,7 @@ const FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     script::COMMANDS,
     function::COMMANDS,
+    shard::COMMANDS,
     server::COMMANDS,
     server::acl::COMMANDS,
     server::cluster::COMMANDS,
@@ -116,6 +117,7 @@ impl Resolved {
         let result = match self.command.lane {
             Lane::Write(execute) => execute(&mut args, tx),
             Lane::Read(execute) => {
+                tx.mark_read();
                 let result = execute(&mut args, tx);
                 keyspace::notify_misses(tx);
                 result

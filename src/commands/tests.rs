@@ -44,6 +44,7 @@ fn columns(command: &Command) -> [(Column, String); 5] {
         Access::ReadWrite => "RW",
         Access::Write => "OW",
         Access::Remove => "RM",
+        Access::Channel => "not_key",
     };
     [
         (Column::Arity, command.arity().to_string()),

@@ -51,6 +51,8 @@ pub struct Applied {
     pub events: Vec<Event>,
     /// What those are told who keep copies, in order; see [`Effects`](crate::store::Effects).
     pub touched: Vec<Touch>,
+    /// Commands of this node's clients, where clients keep copies, that have read.
+    pub readers: Vec<Author>,
     /// The state's revision after it.
     pub revision: u64,
     /// Databases and keys of what came to be there, for those who block until it does.
@@ -202,6 +204,7 @@ impl Machine {
             applied.touched = tx.effects.touched.take().unwrap_or_default();
             applied.brought = std::mem::take(&mut tx.effects.brought);
             applied.brought_any = tx.effects.brought_any;
+            applied.readers = std::mem::take(&mut tx.effects.readers);
             applied.expired = tx.effects.expired;
             applied.revision = tx.head().revision;
             applied.clock_ms = clock;
@@ -234,6 +237,9 @@ impl Machine {
             *words += command.words();
             replies.push(run(tx, &command)?);
             keyspace::commit(tx);
+            if tx.take_read() && tx.effects.touched.is_some() {
+                tx.effects.readers.extend(tx.effects.author);
+            }
         }
         tx.effects.author = None;
         let replies = Arc::new(replies);

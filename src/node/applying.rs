@@ -45,6 +45,11 @@ impl Applying {
                     receivers.push(self.hub.publish(channel, payload) as i64);
                     self.metrics.recorded.pubsub_messages.increment(1);
                 }
+                Event::ShardMessage { channel, payload } => {
+                    receivers.resize(place, 0);
+                    receivers.push(self.hub.publish_shard(channel, payload) as i64);
+                    self.metrics.recorded.pubsub_messages.increment(1);
+                }
                 Event::Key { kind, db, key, by_key, by_event } => {
                     announce(&self.hub, kind, *db, key, *by_key, *by_event);
                 }
@@ -78,6 +83,7 @@ impl Listener for Applying {
         }
         let author = |author| self.proposals.client(author);
         self.registry.tracking().touched(&applied.touched, applied.revision, author);
+        self.registry.tracking().have_read(applied.readers.iter().filter_map(|reader| author(*reader)));
         if applied.clock_ms > 0 {
             let living = position.term == self.followed_term.load(Ordering::Relaxed);
             self.clock.applied(applied.clock_ms, living);

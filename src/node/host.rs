@@ -474,6 +474,7 @@ impl Host for Node {
                 keyspace_misses: load(&hot.keyspace_misses),
                 pubsub_channels: self.hub.channel_count() as u64,
                 pubsub_patterns: self.hub.pattern_count() as u64,
+                pubsub_shard_channels: self.hub.shard_channels(None).len() as u64,
                 tracked_keys: tracked.keys as u64,
                 tracked_items: tracked.items as u64,
                 tracked_prefixes: tracked.prefixes as u64,

@@ -33,13 +33,7 @@ const GARBAGE_BYTES: usize = 1 << 20;
 const COMPILED_MAX: usize = 200;
 const COMPILED_BYTES: usize = 1 << 20;
 /// What a call of a command costs, in steps, beside its own work.
-<<<<<<< ours
-const CALL_STEPS: usize = 50;
-=======
 const CALL_STEPS: usize = 250;
-/// What Lua has for a script's name in errors, as in Redis.
-const CHUNK: &str = "@user_script";
->>>>>>> theirs
 
 /// What `redis.call` and its like ask of the host.
 const CALL: i64 = 0;

@@ -121,6 +121,10 @@ impl Caller for Nobody {
         false
     }
 
+    fn work(&self) -> u64 {
+        0
+    }
+
     fn save(&mut self) {}
 
     fn undo(&mut self) {}

@@ -306,7 +306,7 @@ fn what_commands_look_at_is_paid() {
     let mut caller = Echo::default();
     let script =
         Script::new(Bytes::from_static(b"while true do redis.pcall('HEAVY') end")).expect("a script");
-    let reply = run(&script, &[], &[], 0, &mut caller).expect("nothing is stored");
+    let reply = run(Program::Script(&script), &[], &[], 0, &mut caller).expect("nothing is stored");
     assert!(matches!(&reply, Reply::Error(error) if error.to_string().starts_with(STEPS)), "{reply:?}");
     assert!(caller.calls < 30, "{} calls", caller.calls);
 }

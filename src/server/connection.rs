@@ -157,7 +157,7 @@ impl Connection {
     /// Ends when the client has been idle too long; never, for subscribers and where there is no limit.
     fn idle_timeout(&self) -> impl Future<Output = ()> + Send + use<> {
         let limit = self.node.settings().idle_timeout();
-        let limit = limit.filter(|_| self.dispatcher.session.subscriptions() == 0);
+        let limit = limit.filter(|_| !self.dispatcher.session.subscribes());
         let sleep = limit.map(|limit: Duration| self.node.env().clock.sleep(limit));
         async move {
             match sleep {

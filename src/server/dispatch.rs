@@ -230,6 +230,7 @@ impl Dispatcher {
         // What cannot be parsed is answered here, and the others go without it.
         let checks =
             items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
+        let held = self.hold(&items);
         let submitted = checks.iter().any(Result::is_ok).then(|| {
             self.node.submit(&self.writes, |group| {
                 for (item, _) in items.iter().zip(&checks).filter(|(_, check)| check.is_ok()) {
@@ -245,6 +246,7 @@ impl Dispatcher {
             Some(Err(error)) => Some(Err(error)),
             None => None,
         };
+        self.release(&held);
         if matches!(answers, Some(Ok(_))) {
             self.fresh = Some(self.node.own_writes_barrier());
         }
@@ -314,8 +316,9 @@ impl Dispatcher {
         let Lane::Read(execute) = item.resolved.command.lane else {
             unreachable!("only reads are collected for reading");
         };
+        let reply = execute(&mut item.args(), view);
         self.remember(item, view);
-        execute(&mut item.args(), view).unwrap_or_else(|failure| self.failed(failure))
+        reply.unwrap_or_else(|failure| self.failed(failure))
     }
 
     /// A command about this connection or this node. `None` when the connection is gone.
@@ -441,9 +444,9 @@ impl Dispatcher {
             .map(|item| Call { db: item.db, argv: item.argv.clone() })
             .collect::<Vec<_>>();
         let replies = if items.iter().any(|item| matches!(lane(item), Lane::Write(_))) {
-            self.hold(&items);
+            let held = self.hold(&items);
             let replies = self.exec_logged(Proposed::Transaction { guards, calls }).await;
-            self.release(&items);
+            self.release(&held);
             replies
         } else {
             self.exec_reading(&guards, &items).await

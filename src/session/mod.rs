@@ -43,6 +43,7 @@ pub struct Session {
     watched: Vec<Watch>,
     channels: BTreeSet<Bytes>,
     patterns: BTreeSet<Bytes>,
+    shard_channels: BTreeSet<Bytes>,
     subscribed: bool,
     tracking: Option<Tracking>,
     now: Duration,
@@ -95,6 +96,7 @@ impl Session {
             watched: Vec::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
+            shard_channels: BTreeSet::new(),
             subscribed: false,
             tracking: None,
             now: Duration::ZERO,
@@ -218,7 +220,7 @@ impl Session {
     /// message from a reply.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        self.protocol == Protocol::Resp2 && self.subscriptions() > 0
+        self.protocol == Protocol::Resp2 && self.subscribes()
     }
 
     /// Subscribes to a channel.
@@ -263,6 +265,34 @@ impl Session {
     #[must_use]
     pub const fn patterns(&self) -> &BTreeSet<Bytes> {
         &self.patterns
+    }
+
+    /// The shard channels it subscribes to.
+    #[must_use]
+    pub const fn shard_channels(&self) -> &BTreeSet<Bytes> {
+        &self.shard_channels
+    }
+
+    /// Subscribes to a shard channel.
+    pub fn subscribe_shard(&mut self, channel: &[u8]) {
+        let channel = Bytes::copy_from_slice(channel);
+        self.hub.subscribe_shard(channel.clone(), Arc::clone(&self.client) as Arc<dyn Subscriber>);
+        self.shard_channels.insert(channel);
+        self.count_subscriptions();
+        self.subscribed = true;
+    }
+
+    /// Unsubscribes from a shard channel.
+    pub fn unsubscribe_shard(&mut self, channel: &Bytes) {
+        self.shard_channels.remove(channel);
+        self.hub.unsubscribe_shard(channel, self.id());
+        self.count_subscriptions();
+    }
+
+    /// Whether it subscribes to anything.
+    #[must_use]
+    pub fn subscribes(&self) -> bool {
+        self.subscriptions() + self.shard_channels.len() > 0
     }
 
     /// How many channels and patterns it subscribes to.
@@ -432,6 +462,9 @@ impl Session {
         for pattern in std::mem::take(&mut self.patterns) {
             self.hub.unsubscribe_pattern(&pattern, id);
         }
+        for channel in std::mem::take(&mut self.shard_channels) {
+            self.hub.unsubscribe_shard(&channel, id);
+        }
         self.count_subscriptions();
     }
 
@@ -439,6 +472,7 @@ impl Session {
         self.client.update(|face| {
             face.channels = self.channels.len();
             face.patterns = self.patterns.len();
+            face.shard_channels = self.shard_channels.len();
         });
     }
 

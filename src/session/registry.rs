@@ -51,6 +51,7 @@ pub struct Face {
     pub(super) protocol: Protocol,
     pub(super) channels: usize,
     pub(super) patterns: usize,
+    pub(super) shard_channels: usize,
     /// In MULTI: how many commands are queued, and their length.
     pub(super) queued: Option<(usize, usize)>,
     /// CLIENT NO-EVICT. Kept and shown: no client is evicted here.
@@ -162,6 +163,7 @@ impl Registry {
             protocol: Protocol::Resp2,
             channels: 0,
             patterns: 0,
+            shard_channels: 0,
             queued: None,
             no_evict: false,
             no_touch: false,
@@ -346,7 +348,7 @@ impl Client {
         let mut line = String::with_capacity(320);
         let written = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
              multi={queued} qbuf={} qbuf-free=0 argv-mem={} multi-mem={queued_bytes} rbs=0 rbp=0 obl=0 \
              oll={frames} omem={frame_bytes} tot-mem={total} events=r cmd={} user=default redir={} \
              resp={} lib-name={} lib-ver={}",
@@ -360,6 +362,7 @@ impl Client {
             face.db,
             face.channels,
             face.patterns,
+            face.shard_channels,
             face.query_bytes,
             face.argument_bytes,
             if face.command.is_empty() { "NULL".to_owned() } else { face.command.to_ascii_lowercase() },
@@ -376,8 +379,7 @@ impl Client {
     }
 
     fn kind(&self) -> Kind {
-        let face = self.lock();
-        if face.channels + face.patterns > 0 { Kind::Pubsub } else { Kind::Normal }
+        if self.lock().subscribes() { Kind::Pubsub } else { Kind::Normal }
     }
 
     fn lock(&self) -> MutexGuard<'_, Face> {
@@ -427,11 +429,15 @@ impl Keeper for Client {
 }
 
 impl Face {
+    const fn subscribes(&self) -> bool {
+        self.channels + self.patterns + self.shard_channels > 0
+    }
+
     /// CLIENT LIST's flags.
     fn flags(&self) -> String {
         let flags: String = [
             (self.monitoring, 'O'),
-            (self.channels + self.patterns > 0, 'P'),
+            (self.subscribes(), 'P'),
             (self.queued.is_some(), 'x'),
             (self.blocked.is_some(), 'b'),
             (self.tracks.is_some(), 't'),

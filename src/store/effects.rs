@@ -17,6 +17,8 @@ pub struct Effects {
     /// What may no longer be as somebody here remembers it, in order. Gathered only where a client keeps
     /// copies, so not the same on every node; nothing that is decided may depend on it.
     pub touched: Option<Vec<Touch>>,
+    /// This node's commands that have read, gathered as [`Effects::touched`] is.
+    pub readers: Vec<Author>,
     /// Who the running command comes from, for [`Touch`].
     pub author: Option<Author>,
 }
@@ -53,4 +55,6 @@ pub enum Event {
     },
     /// A message was published.
     Message { channel: Bytes, payload: Bytes },
+    /// A message was published on a shard channel.
+    ShardMessage { channel: Bytes, payload: Bytes },
 }

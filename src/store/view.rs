@@ -22,6 +22,7 @@ pub struct View<'a> {
     late: Cell<bool>,
     misses: RefCell<Vec<(u8, Bytes)>>,
     work: Cell<u64>,
+    read: Cell<bool>,
     luck: Luck<'a>,
 }
 
@@ -56,8 +57,9 @@ impl<'a> View<'a> {
 
     fn new(state: Guard<'a>, now_ms: u64, luck: Luck<'a>) -> Self {
         let now_ms = now_ms.max(state.head.clock_ms);
-        let (late, misses, work) = (Cell::new(false), RefCell::default(), Cell::new(0));
-        Self { state, reader: OnceCell::new(), now_ms, late, misses, work, luck }
+        let (late, misses) = (Cell::new(false), RefCell::default());
+        let (work, read) = (Cell::new(0), Cell::new(false));
+        Self { state, reader: OnceCell::new(), now_ms, late, misses, work, read, luck }
     }
 
     /// The cluster's clock, in milliseconds since the Unix epoch.
@@ -165,6 +167,17 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.late.get()
+    }
+
+    /// Notes that a command that only reads has run, be it within a script.
+    pub fn mark_read(&self) {
+        self.read.set(true);
+    }
+
+    /// Whether one has since this was last asked.
+    #[must_use]
+    pub fn take_read(&self) -> bool {
+        self.read.replace(false)
     }
 
     /// Notes that a read looked for a key that is not there, for those who want to hear of it.

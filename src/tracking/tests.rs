@@ -110,12 +110,15 @@ impl Scene {
             }
             "?" => match rest.split_once('@') {
                 Some((name, revision)) => {
-                    self.tracking.remember(id, [key(name)].iter(), revision.parse().expect("a number"));
+                    self.tracking.remember(id, &[key(name)], revision.parse().expect("a number"));
                 }
-                None => self.tracking.hold(id, [key(rest)].iter()),
+                None => self.tracking.hold(id, &[key(rest)]),
             },
-            "." => self.tracking.release(id, [key(rest)].iter(), true),
-            "/" => self.tracking.release(id, [key(rest)].iter(), false),
+            "." => {
+                self.tracking.have_read(std::iter::once(id));
+                self.tracking.release(id, &[key(rest)]);
+            }
+            "/" => self.tracking.release(id, &[key(rest)]),
             _ => panic!("{word}: no such step"),
         }
     }
@@ -162,6 +165,8 @@ fn a_held_key_outlives_changes() {
     check("1+ 1?a 1?a@9 a!3 1.a", &[A], [1, 1, 1, 0]);
     check("1+ 1?a *!3 flush 1.a a!4", &["1: >2 $10 invalidate _", "1: >2 $10 invalidate _", A], [1, 0, 0, 0]);
     check("1+ 1?a 1/a a!4", &[], [1, 0, 0, 0]);
+    // What it did not read then, it had read before.
+    check("1+ 1?a@1 1?a 1/a a!4", &[A], [1, 0, 0, 0]);
 }
 
 #[test]

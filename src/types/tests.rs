@@ -109,7 +109,7 @@ fn events(tx: &mut Txn) -> Vec<String> {
     let events = std::mem::take(&mut tx.effects.events);
     let shown = events.iter().map(|event| match event {
         Event::Key { kind, key, .. } => format!("{kind} {}", String::from_utf8_lossy(key)),
-        Event::Message { .. } => unreachable!("nobody publishes"),
+        Event::Message { .. } | Event::ShardMessage { .. } => unreachable!("nobody publishes"),
     });
     shown.collect()
 }

@@ -75,6 +75,7 @@ impl Caller for Reader<'_, '_> {
         };
         match resolved.command.lane {
             Lane::Read(execute) => {
+                self.view.mark_read();
                 reply(execute(&mut crate::commands::Args::new(&argv, resolved.skip, self.db), self.view))
             }
             _ => answer(&resolved, &argv, self.view, &mut self.db),

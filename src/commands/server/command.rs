@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::READY;
 use super::entry::{Entry, access_flags};
-use crate::commands::{Args, Command, Flags, Group, Session, Spec, find, help};
+use crate::commands::{Access, Args, Command, Flags, Group, Session, Spec, find, help};
 use crate::error::{ClientError, Result, text};
 use crate::glob;
 use crate::resp::Reply;
@@ -245,7 +245,7 @@ fn keys_of(argv: &[Bytes]) -> Result<(&'static Command, Vec<Bytes>), ClientError
     const WRONG_NUMBER: ClientError =
         ClientError::fixed("ERR Invalid number of arguments specified for command");
     let command = find_called(argv).ok_or(UNKNOWN)?;
-    if command.spec.keys.is_none() {
+    if command.spec.keys.is_none() || command.spec.keys.access == Access::Channel {
         return Err(NO_KEYS);
     }
     if !command.takes(argv.len()) {

@@ -128,6 +128,7 @@ pub fn access_flags(access: Access) -> Reply {
         Access::ReadWrite => &["RW", "access", "update"],
         Access::Write => &["OW", "update"],
         Access::Remove => &["RM", "delete"],
+        Access::Channel => &["not_key"],
     };
     Reply::Set(words.iter().map(|word| Reply::Status(word)).collect())
 }

@@ -225,7 +225,7 @@ fn stats(info: &NodeInfo, _: u64, lines: &mut Lines) {
         ("keyspace_misses", stats.keyspace_misses),
         ("pubsub_channels", stats.pubsub_channels),
         ("pubsub_patterns", stats.pubsub_patterns),
-        ("pubsubshard_channels", 0),
+        ("pubsubshard_channels", stats.pubsub_shard_channels),
         ("latest_fork_usec", 0),
         ("tracking_total_keys", stats.tracked_keys),
         ("tracking_total_items", stats.tracked_items),

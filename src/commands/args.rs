@@ -112,3 +112,11 @@ pub fn wrong_subcommand(container: &str, subcommand: &[u8]) -> ClientError {
         "ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP."
     ))
 }
+
+/// "unknown subcommand" for what was sent as `subcommand` of `name`.
+#[must_use]
+pub fn unknown_subcommand(name: &[u8], subcommand: &[u8]) -> ClientError {
+    let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)]);
+    ClientError::new(format!("ERR unknown subcommand '{subcommand}'. Try {name} HELP."))
+}

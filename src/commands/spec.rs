@@ -243,7 +243,7 @@ impl Flags {
     /// Adds the ACL category `connection`, which [`Group::Connection`] implies, and takes `keyspace` away.
     pub const CONNECTION_CATEGORY: Self = Self(1 << 20);
     /// Takes the ACL category `keyspace` away from a command about keys.
-    pub const NO_KEYSPACE_CATEGORY: Self = Self(1 << 21);
+    pub const NO_KEYSPACE_CATEGORY: Self = Self(1 << 24);
     pub const NO_ASYNC_LOADING: Self = Self(1 << 16);
     /// Not allowed in MULTI.
     pub const REFUSED_IN_MULTI: Self = Self(1 << 23);

@@ -87,7 +87,7 @@ pub fn resolve(argv: &[Bytes]) -> Result<Resolved, ClientError> {
         (None, _) if !is_container(name) => return Err(unknown_command(name, arguments)),
         (_, Some(subcommand)) => {
             let spelled = name.iter().chain(b"|").chain(subcommand.iter()).copied();
-            let command = find_spelled(spelled).ok_or_else(|| unknown_subcommand(name, subcommand))?;
+            let command = find_spelled(spelled).ok_or_else(|| args::unknown_subcommand(name, subcommand))?;
             Resolved { command, skip: 2 }
         }
         (None, None) => return Err(args::wrong_number(&String::from_utf8_lossy(name).to_ascii_lowercase())),
@@ -344,12 +344,6 @@ fn unknown_command(name: &[u8], arguments: &[Bytes]) -> ClientError {
         text.extend_from_slice(b"' ");
     }
     ClientError::new(String::from_utf8_lossy(&text))
-}
-
-fn unknown_subcommand(name: &[u8], subcommand: &[u8]) -> ClientError {
-    let name = String::from_utf8_lossy(name).to_ascii_uppercase();
-    let subcommand = String::from_utf8_lossy(shown(subcommand, SHOWN_BYTES_MAX));
-    ClientError::new(format!("ERR unknown subcommand '{subcommand}'. Try {name} HELP."))
 }
 
 /// How much of what a client sent an error repeats.

@@ -122,7 +122,7 @@ fn required(arguments: &[Argument]) -> Vec<&str> {
 }
 
 fn names_key(argument: &str) -> bool {
-    ["key", "newkey", "key1", "key2", "source", "destination"].contains(&argument)
+    ["key", "newkey", "key1", "key2", "source", "destination", "shardchannel"].contains(&argument)
 }
 
 #[test]
@@ -269,6 +269,7 @@ const PARTLY_PARSED: &[(&str, &str)] = &[
     ("LCS", "one asks for the length or for the indexes"),
     ("DEBUG", "its subcommands are arguments to it"),
     ("SENTINEL", "its subcommands are arguments to it"),
+    ("CLUSTER", "its subcommands are arguments to it"),
     ("FAILOVER", "ABORT stands alone, and a port is a number"),
     ("SHUTDOWN", "ABORT stands alone"),
 ];

@@ -415,7 +415,16 @@ impl Node {
     /// Reads the state behind `barrier`. `read` may be called again: when it met a key whose deadline had
     /// passed by the barrier's time but not yet in the log, that expiry is put into the log first. So a key
     /// that was seen to be gone is gone, for everybody and after every change of leaders.
-    pub async fn read<T>(&self, barrier: Barrier, mut read: impl FnMut(&View) -> T) -> T {
+    ///
+    /// # Errors
+    /// When the log did not take that expiry in time.
+    pub async fn read<T>(
+        &self,
+        barrier: Barrier,
+        mut read: impl FnMut(&View) -> T,
+    ) -> Result<T, ClientError> {
+        let clock = &self.env.clock;
+        let give_up = clock.monotonic() + self.settings.request_timeout();
         loop {
             {
                 let view = self.store.view(barrier.clock_ms);
@@ -427,10 +436,13 @@ impl Node {
                     let (hits, misses) = self.store.local().take_lookups();
                     self.metrics.hot.keyspace_hits.fetch_add(hits, Ordering::Relaxed);
                     self.metrics.hot.keyspace_misses.fetch_add(misses, Ordering::Relaxed);
-                    return result;
+                    return Ok(result);
                 }
             }
-            self.tick(barrier.clock_ms).await;
+            tokio::select! {
+                () = self.tick(barrier.clock_ms) => {}
+                () = clock.sleep(give_up.saturating_sub(clock.monotonic())) => return Err(text::NO_LEADER),
+            }
         }
     }
 

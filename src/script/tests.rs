@@ -146,12 +146,18 @@ fn values_become_replies() {
     check("return function() end", Reply::Nil);
     check_script("local t = {} for i = 1, 200 do t = {t} end return t", "ERR reached lua stack limit");
     check_script("local t = {} t[1] = t return t", "ERR reached lua stack limit");
-    check_script("return {map = {[{}] = 1}}", "ERR keys that are a table have no order");
+    check_script(
+        "return {map = {[{}] = 1}}",
+        "ERR keys that are tables, functions or coroutines have no order",
+    );
     check_script(
         "return {set = {[print or 1] = 1, [pcall] = 2}}",
         "ERR user_script:1: Script attempted to access nonexistent global variable 'print'",
     );
-    check_script("return {1, {set = {[pcall] = 2}}}", "ERR keys that are a function have no order");
+    check_script(
+        "return {1, {set = {[pcall] = 2}}}",
+        "ERR keys that are tables, functions or coroutines have no order",
+    );
 }
 
 #[test]

@@ -277,7 +277,10 @@ impl Dispatcher {
                 let mut rest = items;
                 while !rest.is_empty() {
                     let node = Arc::clone(&self.node);
-                    let replies = node.read(barrier, |view| self.read_some(rest, view)).await;
+                    let replies = match node.read(barrier, |view| self.read_some(rest, view)).await {
+                        Ok(replies) => replies,
+                        Err(error) => vec![error.into(); rest.len()],
+                    };
                     let (served, left) = rest.split_at(replies.len());
                     for (item, reply) in served.iter().zip(&replies) {
                         self.finish(item.resolved.command, &item.argv, reply, &[], out);
@@ -410,13 +413,14 @@ impl Dispatcher {
                 .collect::<std::result::Result<Vec<_>, _>>()
         });
         match revisions.await {
-            Ok(revisions) => {
+            Err(error) => error.into(),
+            Ok(Ok(revisions)) => {
                 for (key, revision) in keys.iter().zip(revisions) {
                     self.session.watch(key, revision);
                 }
                 Reply::Ok
             }
-            Err(error) => self.failed(error.into()),
+            Ok(Err(error)) => self.failed(error.into()),
         }
     }
 
@@ -506,7 +510,7 @@ impl Dispatcher {
             let reads = items.iter().filter(|item| matches!(item.resolved.command.lane, Lane::Read(_)));
             Reply::Array(reads.map(|item| self.read_one(item, view)).collect())
         });
-        Ok(reply.await)
+        reply.await
     }
 
     /// What a failed command answers. A failed store answers nothing: the node stops.

@@ -14,7 +14,7 @@ use crate::env::{BoxStream, Env};
 
 /// How long a client waits for a connection, or for an answer: longer than a node that runs takes to say
 /// that it cannot help.
-const PATIENCE: Duration = Duration::from_millis(2 * REQUEST_TIMEOUT.as_millis() as u64);
+const PATIENCE: Duration = Duration::from_millis(2 * REQUEST_TIMEOUT.as_millis() as u64 + 1_000);
 
 /// What became of a request, as far as the client can know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -55,6 +55,8 @@ impl Cluster {
     /// Switches a host on, and starts its node.
     pub fn start(&self, host: &'static str) {
         let env = self.world.node(host);
+        // Of one that crashed, parts may not be gone yet.
+        self.nodes.lock().expect("no holder panics").remove(host);
         let serving = {
             let (cluster, env) = (self.clone(), env.clone());
             async move {

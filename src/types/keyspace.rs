@@ -288,10 +288,11 @@ pub fn rename(tx: &mut Txn, db: u8, from: &Bytes, to: &Bytes) -> Result<(), Fail
 /// Empties a database. Costs the same whatever it held: the keys are left to [`sweep`].
 pub fn flush(tx: &mut Txn, db: u8) {
     touch_all(tx);
+    // A revision even if there is nothing to remove: it tells what was read before from what is read after.
+    change(tx);
     if database(tx, db).keys == 0 {
         return;
     }
-    change(tx);
     let head = tx.head_mut();
     let generation = head.next_id;
     head.next_id += 1;

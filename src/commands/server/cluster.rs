@@ -61,7 +61,7 @@ impl Node for Cluster {
                 | b"setslot",
                 _,
             ) => Self::Change,
-            _ => return Err(args::wrong_subcommand("CLUSTER", &name).into()),
+            _ => return Err(args::unknown_subcommand(b"CLUSTER", &name).into()),
         };
         args.rest();
         Ok(question)

@@ -43,7 +43,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "pubsub",
         "psubscribe publish pubsub punsubscribe spublish ssubscribe subscribe sunsubscribe unsubscribe",
     ),
-    ("scripting", "eval eval_ro evalsha evalsha_ro script"),
+    ("scripting", "eval eval_ro evalsha evalsha_ro fcall fcall_ro script"),
     (
         "server",
         "acl bgrewriteaof bgsave cluster config debug failover info lastsave latency lolwut memory module monitor replicaof \
@@ -52,7 +52,17 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 
 /// What is about no one command.
-const OTHERS: &[&str] = &["connection/protocol.txt", "connection/unknown.txt", "pubsub/keyspace.txt"];
+const OTHERS: &[&str] = &[
+    "connection/protocol.txt",
+    "connection/unknown.txt",
+    "pubsub/keyspace.txt",
+    "scripting/bit.txt",
+    "scripting/cjson.txt",
+    "scripting/cmsgpack.txt",
+    "scripting/function.txt",
+    "scripting/string.txt",
+    "scripting/struct.txt",
+];
 
 #[test]
 fn oracle() -> Result<()> {

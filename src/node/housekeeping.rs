@@ -21,6 +21,9 @@ use crate::store::Store;
 const ROUND: Duration = Duration::from_secs(1);
 /// How long an expiry may take to show before it is proposed again.
 const TICK_PATIENCE: Duration = Duration::from_millis(100);
+/// Between two entries that only expire keys: what ends close together ends with one of them, and leaves the log
+/// to others.
+const TICK_PAUSE: Duration = Duration::from_millis(10);
 /// Between two entries that sweep what FLUSHALL or the deletion of a large collection left, when nothing else is proposed.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// Below this much free space the node takes no growth any more.
@@ -66,6 +69,7 @@ impl Housekeeping {
                         () = self.applied.index(before + 1) => {}
                         () = self.env.clock.sleep(TICK_PATIENCE) => {}
                     }
+                    self.env.clock.sleep(TICK_PAUSE).await;
                     continue;
                 }
                 _ => {}

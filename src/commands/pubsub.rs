@@ -23,8 +23,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session::<PubsubHelp>(),
 ];
 
-const READY: Flags = Flags::LOADING.and(Flags::STALE);
-const SUBSCRIPTION: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(READY);
+pub(super) const READY: Flags = Flags::LOADING.and(Flags::STALE);
+pub(super) const SUBSCRIPTION: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(READY);
 
 /// Sends a message to every subscriber on every node.
 pub struct Publish {
@@ -242,14 +242,17 @@ impl Session for PubsubNumSub {
     }
 
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
-        let mut counts = Vec::with_capacity(2 * self.channels.len());
-        for channel in self.channels {
-            let count = connection.hub().subscribers(&channel);
-            counts.push(Reply::Bulk(channel));
-            counts.push(Reply::Int(count as i64));
-        }
-        Ok(Reply::Array(counts))
+        Ok(counted(self.channels, |channel| connection.hub().subscribers(channel)))
     }
+}
+
+/// Each channel and what was counted of it.
+pub(super) fn counted(channels: Vec<Bytes>, count: impl Fn(&Bytes) -> usize) -> Reply {
+    let counts = channels.into_iter().flat_map(|channel| {
+        let count = Reply::length(count(&channel));
+        [Reply::Bulk(channel), count]
+    });
+    Reply::Array(counts.collect())
 }
 
 /// Counts the patterns somebody listens to.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::pubsub::{READY, SUBSCRIPTION, counted};
 use super::{Access, Args, Command, Flags, Group, Keys, Session, Spec, Write};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
@@ -15,9 +16,6 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session::<ShardChannels>(),
     Command::session::<ShardNumSub>(),
 ];
-
-const READY: Flags = Flags::LOADING.and(Flags::STALE);
-const SUBSCRIPTION: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(READY);
 
 /// Sends a message to every subscriber of a shard channel, on every node.
 pub struct SPublish {
@@ -177,12 +175,6 @@ impl Session for ShardNumSub {
     }
 
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
-        let mut counts = Vec::with_capacity(2 * self.channels.len());
-        for channel in self.channels {
-            let count = connection.hub().shard_subscribers(&channel);
-            counts.push(Reply::Bulk(channel));
-            counts.push(Reply::length(count));
-        }
-        Ok(Reply::Array(counts))
+        Ok(counted(self.channels, |channel| connection.hub().shard_subscribers(channel)))
     }
 }

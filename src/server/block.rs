@@ -71,7 +71,9 @@ impl Dispatcher {
         loop {
             // How long it waited is not how long it took.
             self.began = clock.monotonic();
-            let reply = self.attempt(item).await;
+            let answers = self.propose(|group| group.push_plain(item.db, &item.argv)).await;
+            let reply = answers
+                .map_or_else(Reply::from, |answers| answers.replies().first().cloned().unwrap_or(Reply::Nil));
             if reply != patience.empty {
                 if !reply.is_error() {
                     place.served();
@@ -97,21 +99,6 @@ impl Dispatcher {
                 Waited::Unblocked(Unblock::Error) => return Some(text::UNBLOCKED.into()),
                 Waited::Gone => return None,
             }
-        }
-    }
-
-    async fn attempt(&mut self, item: &Item) -> Reply {
-        let submitted = self.node.submit(&self.writes, |group| group.push_plain(item.db, &item.argv));
-        let answers = match submitted {
-            Ok(receiver) => receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME)),
-            Err(error) => Err(error),
-        };
-        match answers {
-            Ok(answers) => {
-                self.fresh = Some(self.node.own_writes_barrier());
-                answers.replies().first().cloned().unwrap_or(Reply::Nil)
-            }
-            Err(error) => error.into(),
         }
     }
 

@@ -18,9 +18,9 @@ use crate::commands::server::{SlowLog, monitor};
 use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Resolved, gate};
 use crate::env::Exit;
 use crate::error::{ClientError, Failure, Result, text};
-use crate::machine::entry::{Call, Guard, Proposed};
+use crate::machine::entry::{Call, GroupBuilder, Guard, Proposed};
 use crate::metrics::Outcome;
-use crate::node::{Barrier, Contributor, Node};
+use crate::node::{Answers, Barrier, Contributor, Node};
 use crate::resp::{Reply, encode};
 use crate::session::{Blocked, Request, Session, Transaction, Unblock};
 use crate::store::View;
@@ -35,11 +35,11 @@ pub struct Dispatcher {
     pub session: Session,
     pub(super) outbox: Arc<Queue>,
     /// This connection, to those who gather writes, and reads.
-    pub(super) writes: Contributor,
+    writes: Contributor,
     reads: Arc<Contributor>,
     run: Run,
     /// What this piece's own writes, once answered, allow its later reads to rely on.
-    pub(super) fresh: Option<Barrier>,
+    fresh: Option<Barrier>,
     pub(super) began: Duration,
 }
 
@@ -369,7 +369,7 @@ impl Dispatcher {
     }
 
     /// The reply where nobody else is waited for, as in a transaction.
-    async fn answer(&self, answer: Result<Answer>) -> Reply {
+    async fn answer(&mut self, answer: Result<Answer>) -> Reply {
         match answer {
             Ok(Answer::Now(reply)) => reply,
             Ok(Answer::After(pause, reply)) => {
@@ -387,17 +387,24 @@ impl Dispatcher {
     }
 
     /// The cluster's part of a command, and behind it this node's.
-    async fn log(&self, argv: &[Bytes], then: &[(Bytes, Bytes)]) -> Reply {
-        let answers = match self.node.submit(&self.writes, |group| group.push_plain(self.session.db(), argv))
-        {
-            Ok(receiver) => receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME)),
-            Err(error) => Err(error),
-        };
-        match answers {
+    async fn log(&mut self, argv: &[Bytes], then: &[(Bytes, Bytes)]) -> Reply {
+        let db = self.session.db();
+        match self.propose(|group| group.push_plain(db, argv)).await {
             Ok(answers) if answers.replies().iter().any(Reply::is_error) => answers.replies()[0].clone(),
             Ok(_) => self.node.config_set(then).map_or_else(Reply::from, |()| Reply::Ok),
             Err(error) => error.into(),
         }
+    }
+
+    /// Proposes what `fill` adds, and waits for the answers; what comes behind them in this piece may rely on them.
+    pub(super) async fn propose(
+        &mut self,
+        fill: impl FnOnce(&mut GroupBuilder),
+    ) -> std::result::Result<Answers, ClientError> {
+        let receiver = self.node.submit(&self.writes, fill)?;
+        let answers = receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))?;
+        self.fresh = Some(self.node.own_writes_barrier());
+        Ok(answers)
     }
 
     /// WATCH: remembers the keys' revisions, as they are behind a barrier.
@@ -485,9 +492,7 @@ impl Dispatcher {
     }
 
     async fn exec_logged(&mut self, transaction: Proposed) -> std::result::Result<Reply, ClientError> {
-        let receiver = self.node.submit(&self.writes, |group| group.push(&transaction))?;
-        let answers = receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))?;
-        self.fresh = Some(self.node.own_writes_barrier());
+        let answers = self.propose(|group| group.push(&transaction)).await?;
         let reply = answers.replies().first().cloned().unwrap_or(Reply::Nil);
         Ok(with_receivers(reply, answers.receivers()))
     }

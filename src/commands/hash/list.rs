@@ -12,6 +12,15 @@ use crate::types::hash;
 /// The most fields HRANDFIELD repeats, since all are in memory before the first is sent.
 const REPEATED_MAX: u64 = 1 << 20;
 
+/// What those that list a whole hash have in common.
+const LISTING: Spec = Spec {
+    syntax: "key",
+    complexity: "O(N) where N is the size of the hash.",
+    since: "2.0.0",
+    keys: Keys::at(1, Access::Read),
+    ..Spec::of(Group::Hash)
+};
+
 /// All fields with their values.
 pub struct HGetAll {
     db: u8,
@@ -19,15 +28,8 @@ pub struct HGetAll {
 }
 
 impl Read for HGetAll {
-    const SPEC: Spec = Spec {
-        name: "HGETALL",
-        syntax: "key",
-        summary: "Get all the fields and values in a hash",
-        complexity: "O(N) where N is the size of the hash.",
-        since: "2.0.0",
-        keys: Keys::at(1, Access::Read),
-        ..Spec::of(Group::Hash)
-    };
+    const SPEC: Spec =
+        Spec { name: "HGETALL", summary: "Get all the fields and values in a hash", ..LISTING };
 
     fn parse(args: &mut Args) -> Result<Self> {
         Ok(Self { db: args.db, key: args.bytes()? })
@@ -46,15 +48,7 @@ pub struct HKeys {
 }
 
 impl Read for HKeys {
-    const SPEC: Spec = Spec {
-        name: "HKEYS",
-        syntax: "key",
-        summary: "Get all the fields in a hash",
-        complexity: "O(N) where N is the size of the hash.",
-        since: "2.0.0",
-        keys: Keys::at(1, Access::Read),
-        ..Spec::of(Group::Hash)
-    };
+    const SPEC: Spec = Spec { name: "HKEYS", summary: "Get all the fields in a hash", ..LISTING };
 
     fn parse(args: &mut Args) -> Result<Self> {
         Ok(Self { db: args.db, key: args.bytes()? })
@@ -73,15 +67,7 @@ pub struct HVals {
 }
 
 impl Read for HVals {
-    const SPEC: Spec = Spec {
-        name: "HVALS",
-        syntax: "key",
-        summary: "Get all the values in a hash",
-        complexity: "O(N) where N is the size of the hash.",
-        since: "2.0.0",
-        keys: Keys::at(1, Access::Read),
-        ..Spec::of(Group::Hash)
-    };
+    const SPEC: Spec = Spec { name: "HVALS", summary: "Get all the values in a hash", ..LISTING };
 
     fn parse(args: &mut Args) -> Result<Self> {
         Ok(Self { db: args.db, key: args.bytes()? })

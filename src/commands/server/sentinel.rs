@@ -161,22 +161,26 @@ fn fields(fields: Vec<(&'static str, String)>) -> Reply {
     Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), Reply::bulk(value))).collect())
 }
 
-fn address(member: &Member) -> [(&'static str, String); 2] {
-    [("ip", member.host.clone()), ("port", member.port.to_string())]
-}
-
-fn master(topology: &Topology, leader: &Member) -> Reply {
-    let mut shown = vec![("name", topology.master_name.clone())];
-    shown.extend(address(leader));
-    shown.extend([
-        ("runid", topology.name_of(leader.id)),
-        ("flags", "master".to_owned()),
+/// What is told of every node, whatever it is asked as.
+fn instance(topology: &Topology, member: &Member, name: String, flags: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("name", name),
+        ("ip", member.host.clone()),
+        ("port", member.port.to_string()),
+        ("runid", topology.name_of(member.id)),
+        ("flags", flags.to_owned()),
         ("link-pending-commands", "0".to_owned()),
         ("link-refcount", "1".to_owned()),
         ("last-ping-sent", "0".to_owned()),
         ("last-ok-ping-reply", "0".to_owned()),
         ("last-ping-reply", "0".to_owned()),
         ("down-after-milliseconds", topology.election_ms.to_string()),
+    ]
+}
+
+fn master(topology: &Topology, leader: &Member) -> Reply {
+    let mut shown = instance(topology, leader, topology.master_name.clone(), "master");
+    shown.extend([
         ("info-refresh", "0".to_owned()),
         ("role-reported", "master".to_owned()),
         ("role-reported-time", "0".to_owned()),
@@ -192,18 +196,9 @@ fn master(topology: &Topology, leader: &Member) -> Reply {
 
 fn replica(topology: &Topology, member: &Member) -> Reply {
     let leader = topology.leader();
-    let mut shown = vec![("name", format!("{}:{}", member.host, member.port))];
-    shown.extend(address(member));
     let (flags, link) = if member.online { ("slave", "ok") } else { ("s_down,slave", "err") };
+    let mut shown = instance(topology, member, format!("{}:{}", member.host, member.port), flags);
     shown.extend([
-        ("runid", topology.name_of(member.id)),
-        ("flags", flags.to_owned()),
-        ("link-pending-commands", "0".to_owned()),
-        ("link-refcount", "1".to_owned()),
-        ("last-ping-sent", "0".to_owned()),
-        ("last-ok-ping-reply", "0".to_owned()),
-        ("last-ping-reply", "0".to_owned()),
-        ("down-after-milliseconds", topology.election_ms.to_string()),
         ("info-refresh", "0".to_owned()),
         ("role-reported", "slave".to_owned()),
         ("role-reported-time", "0".to_owned()),
@@ -219,19 +214,9 @@ fn replica(topology: &Topology, member: &Member) -> Reply {
 }
 
 fn sentinel(topology: &Topology, member: &Member) -> Reply {
-    let name = topology.name_of(member.id);
-    let mut shown = vec![("name", name.clone())];
-    shown.extend(address(member));
     let flags = if member.online { "sentinel" } else { "s_down,sentinel" };
+    let mut shown = instance(topology, member, topology.name_of(member.id), flags);
     shown.extend([
-        ("runid", name),
-        ("flags", flags.to_owned()),
-        ("link-pending-commands", "0".to_owned()),
-        ("link-refcount", "1".to_owned()),
-        ("last-ping-sent", "0".to_owned()),
-        ("last-ok-ping-reply", "0".to_owned()),
-        ("last-ping-reply", "0".to_owned()),
-        ("down-after-milliseconds", topology.election_ms.to_string()),
         ("last-hello-message", "0".to_owned()),
         ("voted-leader", "?".to_owned()),
         ("voted-leader-epoch", "0".to_owned()),

@@ -1,4 +1,5 @@
-//! Redis' own test suite against three nodes, through a follower.
+//! Redis' own test suite against three nodes, through a follower. Each unit has nodes of its own: what one leaves
+//! behind, keys as well as limits, is not there for the next.
 
 use std::path::Path;
 
@@ -31,7 +32,9 @@ const UNITS: [&str; 18] = [
 #[test]
 fn redis_suite() -> Result<()> {
     let source = source::redis(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
-    let cluster = Cluster::start(3)?;
-    let address = cluster.nodes[cluster.follower()?].listen;
-    suite::hold("redis-suite", &UNITS, |unit, skipped| redis_tcl::run(&source, unit, skipped, address))
+    suite::hold("redis-suite", &UNITS, |unit, skipped| {
+        let cluster = Cluster::start(3)?;
+        let address = cluster.nodes[cluster.follower()?].listen;
+        redis_tcl::run(&source, unit, skipped, address)
+    })
 }

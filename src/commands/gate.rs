@@ -9,6 +9,7 @@ use super::{Command, Flags, Lane, resolve};
 use crate::error::{ClientError, text};
 use crate::resp::Reply;
 use crate::session::Session;
+use crate::store::Shortage;
 
 /// The commands of a connection that subscribes in RESP2.
 const FOR_SUBSCRIBERS: [&str; 9] = [
@@ -67,10 +68,20 @@ pub fn may_write(command: &Command, session: &Session) -> bool {
     runs(command, session, |command| matches!(command.lane, Lane::Write(_)))
 }
 
-/// Whether `command` may add data: what is refused when there is no room for more.
+/// Why `command` must not run for want of room, if it must not: it may add data. Above `maxmemory` a transaction
+/// takes nothing at all, as in Redis.
 #[must_use]
-pub fn may_grow(command: &Command, session: &Session) -> bool {
-    runs(command, session, |command| command.spec.flags.has(Flags::DENYOOM))
+pub fn lacks_room(
+    command: &Command,
+    session: &Session,
+    shortage: impl FnOnce() -> Option<Shortage>,
+) -> Option<ClientError> {
+    let grows = runs(command, session, |command| command.spec.flags.has(Flags::DENYOOM));
+    if !grows && !queues(command, session) {
+        return None;
+    }
+    let shortage = shortage()?;
+    (grows || shortage == Shortage::Memory).then(|| shortage.error())
 }
 
 /// Whether `command` is of a kind, or is the EXEC of one that is.
@@ -391,18 +402,23 @@ mod tests {
         let host =
             Follower { password: None, slow_log: SlowLog::default(), latency: LatencyMonitor::default() };
         let exec = resolve(&[Bytes::from("EXEC")]).expect("it exists").command;
-        for (sent, writes, grows) in [
-            ("MULTI", false, false),
-            ("GET k", false, false),
-            ("DEL k", true, false),
-            ("SET k v", true, true),
+        let get = resolve(&[Bytes::from("GET"), Bytes::from("k")]).expect("it exists").command;
+        let refused =
+            |command, session: &Session, shortage| lacks_room(command, session, || Some(shortage)).is_some();
+        for (sent, writes, grows, refuses_all) in [
+            ("RESET", false, false, false),
+            ("MULTI", false, false, true),
+            ("GET k", false, false, true),
+            ("DEL k", true, false, true),
+            ("SET k v", true, true, true),
         ] {
             converse(&mut session, &host, sent.split(' ').map(|word| Bytes::from(word.to_owned())).collect());
-            assert_eq!(
-                (may_write(exec, &session), may_grow(exec, &session)),
-                (writes, grows),
-                "after {sent}"
-            );
+            assert_eq!(may_write(exec, &session), writes, "after {sent}");
+            for shortage in [Shortage::Memory, Shortage::Disk] {
+                assert_eq!(refused(exec, &session, shortage), grows, "after {sent}");
+            }
+            assert_eq!(refused(get, &session, Shortage::Memory), refuses_all, "after {sent}");
+            assert!(!refused(get, &session, Shortage::Disk), "after {sent}");
         }
     }
 

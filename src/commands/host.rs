@@ -148,6 +148,13 @@ pub struct MemoryInfo {
     /// `maxmemory`, 0 without one.
     pub limit: u64,
     pub clients: u64,
+    /// Scripts that are known, and their bytes.
+    pub scripts: u64,
+    pub script_bytes: u64,
+    pub functions: u64,
+    /// Libraries of functions, and their bytes.
+    pub libraries: u64,
+    pub library_bytes: u64,
     pub allocator: &'static str,
 }
 

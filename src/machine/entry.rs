@@ -19,7 +19,7 @@
 //! | 8 | that node's boot |
 //! | 8 | the group's number in that boot, from 1 |
 //! | 8 | every group up to this number has been answered |
-//! | 4 | number of commands |
+//! | 4 | number of commands; in the two highest bits what that node had no room for: 0 nothing, 1 memory, 2 disk |
 //! | | the commands |
 //!
 //! | bytes | command |
@@ -34,10 +34,14 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::store::Shortage;
+
 /// The version written, and the only one there is so far.
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 1 + 8 + 8;
 const GROUP_HEADER_BYTES: usize = 4 + 8 * 4 + 4;
+/// Where a group's [`Shortage`] stands above its number of commands, which is far smaller.
+const SHORTAGE_SHIFT: u32 = 30;
 const PLAIN: u8 = 1;
 const TRANSACTION: u8 = 2;
 
@@ -89,6 +93,8 @@ pub struct GroupHeader {
     pub sequence: u64,
     pub answered: u64,
     pub commands: u32,
+    /// What the node had no room for.
+    pub shortage: Option<Shortage>,
 }
 
 /// The bytes are not an entry: they were damaged in a way the log's checksums did not see, or written
@@ -102,11 +108,12 @@ pub struct Malformed(&'static str);
 pub struct GroupBuilder {
     bytes: Vec<u8>,
     commands: u32,
+    shortage: Option<Shortage>,
 }
 
 impl Default for GroupBuilder {
     fn default() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER_BYTES], commands: 0 }
+        Self { bytes: vec![0; GROUP_HEADER_BYTES], commands: 0, shortage: None }
     }
 }
 
@@ -140,8 +147,14 @@ impl GroupBuilder {
         put_words(&mut self.bytes, argv);
     }
 
+    /// Says what the node has no room for just now, if there is something.
+    pub fn note_shortage(&mut self, shortage: Option<Shortage>) {
+        self.shortage = self.shortage.max(shortage);
+    }
+
     /// Appends all commands of `other`.
     pub fn append(&mut self, other: &Self) {
+        self.note_shortage(other.shortage);
         self.commands += other.commands;
         self.bytes.extend_from_slice(&other.bytes[GROUP_HEADER_BYTES..]);
     }
@@ -173,7 +186,12 @@ impl GroupBuilder {
         for number in [node, boot, sequence, answered] {
             header.extend_from_slice(&number.to_le_bytes());
         }
-        header.extend_from_slice(&self.commands.to_le_bytes());
+        let shortage = match self.shortage {
+            None => 0,
+            Some(Shortage::Memory) => 1,
+            Some(Shortage::Disk) => 2_u32,
+        };
+        header.extend_from_slice(&(shortage << SHORTAGE_SHIFT | self.commands).to_le_bytes());
         self.bytes[..GROUP_HEADER_BYTES].copy_from_slice(&header);
         self.bytes.into()
     }
@@ -246,13 +264,16 @@ fn take_group(rest: &mut Bytes) -> Result<(GroupHeader, Commands), Malformed> {
         return Err(Malformed("a group's length is wrong"));
     }
     let mut group = rest.split_to(length);
-    let header = GroupHeader {
-        node: group.get_u64_le(),
-        boot: group.get_u64_le(),
-        sequence: group.get_u64_le(),
-        answered: group.get_u64_le(),
-        commands: group.get_u32_le(),
+    let [node, boot, sequence, answered] = std::array::from_fn(|_| group.get_u64_le());
+    let commands = group.get_u32_le();
+    let shortage = match commands >> SHORTAGE_SHIFT {
+        0 => None,
+        1 => Some(Shortage::Memory),
+        2 => Some(Shortage::Disk),
+        _ => return Err(Malformed("an unknown shortage")),
     };
+    let commands = commands & ((1 << SHORTAGE_SHIFT) - 1);
+    let header = GroupHeader { node, boot, sequence, answered, commands, shortage };
     Ok((header, Commands { left: header.commands, rest: group }))
 }
 
@@ -380,6 +401,7 @@ mod tests {
 
     fn encoded() -> Bytes {
         let mut group = GroupBuilder::default();
+        group.note_shortage(Some(Shortage::Disk));
         for command in sample() {
             group.push(&command);
         }
@@ -402,8 +424,11 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let groups = decode_all(encoded()).unwrap();
-        assert_eq!(groups[0].0, GroupHeader { node: 2, boot: 5, sequence: 9, answered: 8, commands: 2 });
+        let shortage = Some(Shortage::Disk);
+        let header = GroupHeader { node: 2, boot: 5, sequence: 9, answered: 8, commands: 2, shortage };
+        assert_eq!(groups[0].0, header);
         assert_eq!(groups[0].1, sample());
+        assert_eq!(groups[1].0.shortage, None);
         assert_eq!(groups[1].1, []);
     }
 

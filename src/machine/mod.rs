@@ -229,6 +229,7 @@ impl Machine {
             Admission::Gap => return Ok(ours.then_some(Outcome::Refused { sequence: group.sequence })),
             Admission::Apply => {}
         }
+        tx.effects.shortage = group.shortage;
         let mut replies = Vec::with_capacity(group.commands as usize);
         while let Some(command) =
             commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
@@ -241,7 +242,7 @@ impl Machine {
                 tx.effects.readers.extend(tx.effects.author);
             }
         }
-        tx.effects.author = None;
+        (tx.effects.author, tx.effects.shortage) = (None, None);
         let replies = Arc::new(replies);
         self.stamp.origins.answer(group, Arc::clone(&replies));
         Ok(ours.then_some(Outcome::Answered { sequence: group.sequence, replies }))

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn group(boot: u64, sequence: u64, answered: u64) -> GroupHeader {
-        GroupHeader { node: 1, boot, sequence, answered, commands: 1 }
+        GroupHeader { node: 1, boot, sequence, answered, commands: 1, shortage: None }
     }
 
     fn apply(origins: &mut Origins, group: GroupHeader) -> Admission {

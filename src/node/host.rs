@@ -23,7 +23,7 @@ use crate::metrics::{self, Process};
 use crate::raft::Role;
 use crate::session::Client;
 use crate::store::Store;
-use crate::types::expiry;
+use crate::types::{expiry, libraries, scripts};
 
 /// The option whose value is in the state.
 const NOTIFY: &str = "notify-keyspace-events";
@@ -417,6 +417,8 @@ impl Host for Node {
         let databases = (0..).zip(&head.databases).filter(|(_, database)| database.keys > 0);
         // A state that cannot be read is noticed by the next command.
         let ttls = expiry::average_ttls(&self.store.view(0)).unwrap_or_default();
+        let (scripts, script_bytes) = scripts::totals(&self.store.view(0)).unwrap_or_default();
+        let functions = libraries::counts(&self.store.view(0)).unwrap_or_default();
         NodeInfo {
             server: ServerInfo {
                 os: metrics::operating_system(),
@@ -444,6 +446,11 @@ impl Host for Node {
                 system: process.machine_memory_bytes,
                 limit: self.settings.memory_bytes_max().unwrap_or(0),
                 clients: 0,
+                scripts,
+                script_bytes,
+                functions: functions.functions,
+                libraries: functions.libraries,
+                library_bytes: functions.bytes,
                 allocator: "libc",
             },
             persistence: PersistenceInfo {

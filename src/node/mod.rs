@@ -47,7 +47,7 @@ use crate::raft::log::{self, Wal};
 use crate::raft::wire::Request;
 use crate::raft::{Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers};
 use crate::session::Registry;
-use crate::store::{Options, Store, View};
+use crate::store::{Options, Shortage, Store, View};
 use announced::Announced;
 use applied::{AppliedWatch, Reached};
 use applying::Applying;
@@ -393,7 +393,11 @@ impl Node {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(text::SHUTTING_DOWN);
         }
-        self.proposals.submit(contributor, fill)
+        let shortage = self.shortage();
+        self.proposals.submit(contributor, |group| {
+            group.note_shortage(shortage);
+            fill(group);
+        })
     }
 
     /// Waits until this node's state shows everything that was acknowledged before this call.
@@ -479,14 +483,14 @@ impl Node {
         }
     }
 
-    /// Why a command that adds data is refused just now, if it is. Decided here, before anything is
-    /// proposed: what is in the log is applied by all.
+    /// What there is no room for just now, so that commands that add data are refused. Decided here, before
+    /// anything is proposed: what is in the log is applied by all.
     #[must_use]
-    pub fn refuses_growth(&self) -> Option<ClientError> {
+    pub fn shortage(&self) -> Option<Shortage> {
         if self.disk_low.load(Ordering::Relaxed) {
-            return Some(text::DISK_FULL);
+            return Some(Shortage::Disk);
         }
-        self.figures.over_memory_limit(&self.settings, &self.store).then_some(text::OUT_OF_MEMORY)
+        self.figures.over_memory_limit(&self.settings, &self.store).then_some(Shortage::Memory)
     }
 
     /// Ends when somebody has asked the node to stop (SHUTDOWN).

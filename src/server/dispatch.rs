@@ -208,9 +208,7 @@ impl Dispatcher {
         {
             return Err((Some(command), error));
         }
-        if gate::may_grow(command, &self.session)
-            && let Some(error) = self.node.refuses_growth()
-        {
+        if let Some(error) = gate::lacks_room(command, &self.session, || self.node.shortage()) {
             return Err((Some(command), error));
         }
         Ok(resolved)

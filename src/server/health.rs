@@ -53,7 +53,7 @@ async fn check(node: &Node) -> Vec<Check> {
         _ => Ok(()),
     };
     let barrier = node.barrier(&Contributor::default()).await;
-    let growth = node.refuses_growth().map_or(Ok(()), |error| Err(error.to_string()));
+    let growth = node.shortage().map_or(Ok(()), |shortage| Err(shortage.error().to_string()));
     vec![
         ("leader", leader),
         ("voter", voter),

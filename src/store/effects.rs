@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::error::{ClientError, text};
+
 /// The effects of one log entry, in the order in which they happened; the same on every node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
@@ -21,6 +23,29 @@ pub struct Effects {
     pub readers: Vec<Author>,
     /// Who the running command comes from, for [`Touch`].
     pub author: Option<Author>,
+    /// What the node had no room for that proposed the running command. The same on every node.
+    pub shortage: Option<Shortage>,
+}
+
+/// What a node has no room for. Commands that add data are refused before they are proposed; of a script nobody
+/// knows then what it will call, so its group says what was short, and every node refuses the same calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shortage {
+    /// The data is larger than `maxmemory`.
+    Memory,
+    /// The disk is nearly full.
+    Disk,
+}
+
+impl Shortage {
+    /// What a command that would add data is answered.
+    #[must_use]
+    pub const fn error(self) -> ClientError {
+        match self {
+            Self::Memory => text::OUT_OF_MEMORY,
+            Self::Disk => text::DISK_FULL,
+        }
+    }
 }
 
 /// A command of this node's clients: its group's number, and its place in the group.

@@ -70,7 +70,7 @@ use key::Key;
 use layers::{Change, Layer};
 
 pub use chance::Chance;
-pub use effects::{Author, Effects, Event, Touch};
+pub use effects::{Author, Effects, Event, Shortage, Touch};
 pub use hash::Pinned;
 pub use head::{DATABASES, Database, Head};
 pub use local::Local;

@@ -25,6 +25,8 @@ use crate::store::{Table, Txn, View};
 pub const FLAGS: [&str; 5] = ["no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"];
 /// The bit of a function that does not write.
 pub const NO_WRITES: u8 = 1;
+/// The bit of a function that may add data where there is no room for more.
+pub const ALLOW_OOM: u8 = 1 << 1;
 
 /// How many bytes all libraries may have together, as [`size`] counts them.
 pub const BYTES_MAX: u64 = 64 << 20;

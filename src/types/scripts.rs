@@ -95,6 +95,15 @@ pub fn remember(tx: &mut Txn, digest: &Digest, text: &Bytes) -> Result<(), Store
     Ok(())
 }
 
+/// How many are known, and how many bytes they count.
+///
+/// # Errors
+/// The store failed.
+pub fn totals(view: &View) -> Result<(u64, u64), StoreError> {
+    let counts = Counts::read(view)?;
+    Ok((counts.loaded + counts.evaluated, counts.loaded_bytes + counts.evaluated_bytes))
+}
+
 /// Forgets all scripts.
 ///
 /// # Errors

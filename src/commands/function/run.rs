@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::commands::script::call::{Reader, Writer};
+use crate::commands::script::call::{Permission, Reader, Writer};
 use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec, Write};
 use crate::error::{ClientError, Result, StoreError};
 use crate::resp::{Reply, number};
 use crate::script::{self, Code, Program};
 use crate::store::{Txn, View};
-use crate::types::libraries::{self, Library, NO_WRITES};
+use crate::types::libraries::{self, ALLOW_OOM, Library, NO_WRITES};
 
 const NOT_FOUND: ClientError = ClientError::fixed("ERR Function not found");
 /// A function without a claim not to write, in a command that does not.
@@ -35,6 +35,7 @@ struct Function {
     /// In lower case.
     name: String,
     no_writes: bool,
+    allow_oom: bool,
 }
 
 impl Call {
@@ -48,9 +49,10 @@ impl Call {
         let library_name = libraries::library_of(view, &self.name)?.ok_or(NOT_FOUND)?;
         let library = libraries::get(view, &library_name)?.ok_or_else(torn)?;
         let listed = library.functions.iter().find(|listed| listed.name.eq_ignore_ascii_case(&self.name));
-        let no_writes = listed.ok_or_else(torn)?.flags & NO_WRITES != 0;
+        let flags = listed.ok_or_else(torn)?.flags;
+        let (no_writes, allow_oom) = (flags & NO_WRITES != 0, flags & ALLOW_OOM != 0);
         let name = String::from_utf8_lossy(&self.name).to_ascii_lowercase();
-        Ok(Function { library, name, no_writes })
+        Ok(Function { library, name, no_writes, allow_oom })
     }
 
     /// The keys and the arguments.
@@ -97,8 +99,10 @@ impl Write for Fcall {
         let function = call.function(tx)?;
         let (keys, argv) = call.words()?;
         let program = Program::Function(Code::of(&function.library), &function.name);
+        let may = Permission { no_writes: function.no_writes, allow_oom: function.allow_oom };
+        may.check_room(tx)?;
         let seed = tx.rng().next_u64() as u32;
-        let mut caller = Writer { tx, db: call.db, no_writes: function.no_writes };
+        let mut caller = Writer::new(tx, call.db, may);
         Ok(script::evaluate(program, keys, argv, seed, &mut caller)?)
     }
 }

@@ -6,11 +6,11 @@
 
 use bytes::Bytes;
 
-use crate::commands::{Flags, Lane, Resolved, resolve};
+use crate::commands::{Command, Flags, Lane, Resolved, resolve};
 use crate::error::{ClientError, Failure, StoreError, text};
 use crate::resp::{Reply, number};
 use crate::script::Caller;
-use crate::store::{Txn, View};
+use crate::store::{Shortage, Txn, View};
 use crate::types::keyspace;
 
 const NOT_ALLOWED: ClientError = ClientError::fixed("ERR This Redis command is not allowed from script");
@@ -22,18 +22,57 @@ const READ_ONLY: ClientError =
 
 /// A script that may write.
 pub(in crate::commands) struct Writer<'t, 's> {
-    pub tx: &'t mut Txn<'s>,
-    pub db: u8,
-    /// Whether it has said that it will not.
+    tx: &'t mut Txn<'s>,
+    db: u8,
+    may: Permission,
+    /// It has called a command that writes.
+    has_written: bool,
+}
+
+/// What a script or function has said about itself.
+#[derive(Clone, Copy)]
+pub(in crate::commands) struct Permission {
+    /// It will not write.
     pub no_writes: bool,
+    /// It may add data above `maxmemory`.
+    pub allow_oom: bool,
+}
+
+impl Permission {
+    /// Whether one that has said what it is may run at all.
+    pub fn check_room(self, tx: &Txn) -> Result<(), ClientError> {
+        match tx.effects.shortage {
+            Some(Shortage::Memory) if !self.no_writes && !self.allow_oom => Err(Shortage::Memory.error()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'t, 's> Writer<'t, 's> {
+    pub const fn new(tx: &'t mut Txn<'s>, db: u8, may: Permission) -> Self {
+        Self { tx, db, may, has_written: false }
+    }
+
+    /// Why a command that it calls must not run for want of room. Above `maxmemory` it may end what it has
+    /// begun, as in Redis; where the disk is short nothing allows it to add data.
+    fn refuse(&self, command: &Command) -> Option<ClientError> {
+        let shortage = self.tx.effects.shortage?;
+        let grows = command.spec.flags.has(Flags::DENYOOM);
+        let allowed = shortage == Shortage::Memory && (self.may.allow_oom || self.has_written);
+        (grows && !allowed).then(|| shortage.error())
+    }
 }
 
 impl Caller for Writer<'_, '_> {
     fn call(&mut self, argv: Vec<Bytes>) -> Result<Reply, StoreError> {
-        let resolved = match admit(&argv, self.no_writes) {
+        let resolved = match admit(&argv, self.may.no_writes) {
             Ok(resolved) => resolved,
             Err(error) => return Ok(error.into()),
         };
+        if let Some(error) = self.refuse(resolved.command) {
+            return Ok(error.into());
+        }
+        self.has_written |= resolved.command.flags().has(Flags::WRITE);
         match resolved.command.lane {
             Lane::Write(_) | Lane::Read(_) => resolved.apply(&argv, self.db, self.tx),
             Lane::Session(_) | Lane::Node(_) => answer(&resolved, &argv, self.tx, &mut self.db),

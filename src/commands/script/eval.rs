@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::call::{Reader, Writer};
+use super::call::{Permission, Reader, Writer};
 use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec, Write};
 use crate::error::{ClientError, Result, text};
 use crate::resp::{Reply, number};
@@ -45,8 +45,12 @@ impl Arguments {
 
     /// Runs a script that may write.
     fn write(&self, tx: &mut Txn, script: &Script) -> Result<Reply> {
+        let may = Permission { no_writes: script.flags.no_writes, allow_oom: script.flags.allow_oom };
+        if script.flags.declared {
+            may.check_room(tx)?;
+        }
         let seed = tx.rng().next_u64() as u32;
-        let mut caller = Writer { tx, db: self.db, no_writes: script.flags.no_writes };
+        let mut caller = Writer::new(tx, self.db, may);
         Ok(script::evaluate(Program::Script(script), &self.keys, &self.argv, seed, &mut caller)?)
     }
 

@@ -166,7 +166,19 @@ fn memory(info: &NodeInfo, _: u64, lines: &mut Lines) {
         ("allocator_resident", memory.resident),
     ]);
     lines.bytes("total_system_memory", memory.system);
+    // The interpreter's own memory is the process'.
+    lines.field("used_memory_vm_eval", 0);
     lines.bytes("used_memory_lua", 0);
+    lines.fields([
+        ("used_memory_scripts_eval", memory.script_bytes),
+        ("number_of_cached_scripts", memory.scripts),
+        ("number_of_functions", memory.functions),
+        ("number_of_libraries", memory.libraries),
+        ("used_memory_vm_functions", 0),
+    ]);
+    lines.bytes("used_memory_vm_total", 0);
+    lines.field("used_memory_functions", memory.library_bytes);
+    lines.bytes("used_memory_scripts", memory.script_bytes + memory.library_bytes);
     lines.bytes("maxmemory", memory.limit);
     lines.field("maxmemory_policy", "noeviction");
     lines.field("mem_fragmentation_ratio", format_args!("{:.2}", ratio(memory.resident, memory.used)));

@@ -136,6 +136,9 @@ pub mod text {
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
         NO_AUTH = "NOAUTH Authentication required.";
         WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled.";
+        NO_DEBUG = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
+                    you can run it from a local connection, otherwise you need to set this option in the \
+                    configuration file, and then restart the server.";
         NO_PROTO = "NOPROTO unsupported protocol version";
         MAX_CLIENTS = "ERR max number of clients reached";
         /// There is no leader, or it cannot be reached: certainly not applied.

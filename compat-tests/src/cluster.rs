@@ -150,6 +150,7 @@ impl Node {
         option("--data", self.data.display().to_string());
         option("--listen", self.listen.to_string());
         option("--http-listen", self.http.to_string());
+        option("--enable-debug-command", "yes".to_owned());
         if !self.peers.is_empty() {
             option("--peer-listen", self.peer.to_string());
             option("--peers", self.peers.join(","));

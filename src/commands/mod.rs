@@ -121,12 +121,23 @@ pub enum Answer {
     After(Duration, Reply),
     /// The reply, once everything applied so far is in a checkpoint.
     Checkpoint(Reply),
+    /// A hash of the state behind everything that was acknowledged so far, as 40 hexadecimal digits.
+    Digest(Hashed),
     /// The number of nodes that have this connection's last write (WAIT); it is at least a quorum, and
     /// is waited for up to the timeout (zero: without end).
     Replicas { wanted: i64, timeout: Duration },
     /// What [`Logged::apply`] says of `argv`, once it is applied. If that is no error, the node's own options
     /// in `then` are set, too.
     Logged { argv: Vec<Bytes>, then: Vec<(Bytes, Bytes)> },
+}
+
+/// What DEBUG DIGEST makes a hash of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashed {
+    /// Keys, values and deadlines.
+    Data,
+    /// The whole state.
+    Everything,
 }
 
 impl From<Reply> for Answer {

@@ -47,6 +47,8 @@ pub struct Config {
     pub announce_port: Option<u16>,
     /// Whether the members show themselves as a Redis cluster.
     pub cluster_enabled: bool,
+    /// Whose DEBUG is listened to.
+    pub debug_clients: DebugClients,
     /// What the leader is called by Sentinel.
     pub sentinel_master_name: String,
     /// Threads that serve clients; 0: as many as fit the machine.
@@ -71,6 +73,16 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The texts of all options: [`Settings`] starts from them.
     texts: Texts,
+}
+
+/// Who may send DEBUG (`enable-debug-command`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DebugClients {
+    #[default]
+    None,
+    /// Those on this machine.
+    Local,
+    All,
 }
 
 /// How messages are written.
@@ -109,6 +121,11 @@ impl Config {
             announce_host: texts.optional("replica-announce-ip"),
             announce_port: u16::try_from(texts.number("replica-announce-port")).ok().filter(|port| *port > 0),
             cluster_enabled: texts.text("cluster-enabled") == "yes",
+            debug_clients: match texts.text("enable-debug-command") {
+                "yes" => DebugClients::All,
+                "local" => DebugClients::Local,
+                _ => DebugClients::None,
+            },
             sentinel_master_name: texts.text("sentinel-master-name").to_owned(),
             threads: texts.number("threads") as usize,
             heartbeat: texts.millis("heartbeat-ms"),

@@ -141,6 +141,12 @@ pub static TOPICS: [Topic; 6] = [
                 "What the leader is called when clients ask as they ask a Sentinel.",
             ),
             start(
+                "enable-debug-command",
+                Format::OneOf(&["no", "yes", "local"]),
+                "no",
+                "Who may send DEBUG: no client, any, or those on this machine.",
+            ),
+            start(
                 "threads",
                 int(0, 1024),
                 "0",

@@ -9,17 +9,18 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::Config;
 use super::format::{Format, OutputLimits};
 use super::options::{self, Opt, Scope};
 use super::parse::{self, ConfigError};
 use super::texts::Texts;
+use super::{Config, DebugClients};
 use crate::error::ClientError;
 use crate::glob;
 
 /// This node's settings. Share it in an [`Arc`].
 pub struct Settings {
     slow: RwLock<Slow>,
+    debug_clients: DebugClients,
     clients_max: AtomicU64,
     idle_seconds: AtomicU64,
     request_timeout_ms: AtomicU64,
@@ -48,6 +49,7 @@ impl Settings {
         let slow = Slow { texts: Texts::default(), password: None, output_limits: OutputLimits::default() };
         let settings = Self {
             slow: RwLock::new(slow),
+            debug_clients: config.debug_clients,
             clients_max: AtomicU64::default(),
             idle_seconds: AtomicU64::default(),
             request_timeout_ms: AtomicU64::default(),
@@ -60,6 +62,12 @@ impl Settings {
         };
         settings.store(texts);
         settings
+    }
+
+    /// Who may send DEBUG (`enable-debug-command`); fixed.
+    #[must_use]
+    pub const fn debug_clients(&self) -> DebugClients {
+        self.debug_clients
     }
 
     /// Connections served at a time (`maxclients`).

@@ -3,13 +3,14 @@
 //! Reading order: [`propose`] (this node's writes), `lead` (the leader's side of them), [`read`] (the read
 //! barrier), `gather` (why both wait a little), `clock` and `timekeeping` (the cluster's time), `applying` (what happens when
 //! an entry was applied), `service` (what other nodes are answered), `bootstrap` and `identity` (how a node
-//! comes by its number), `housekeeping` (what it does unasked), `host` (what INFO and the like see).
+//! comes by its number), `housekeeping` (what it does unasked), `host` (what INFO and the like see), `digest`.
 
 mod announced;
 mod applied;
 mod applying;
 mod bootstrap;
 mod clock;
+mod digest;
 mod gather;
 mod host;
 mod housekeeping;
@@ -370,15 +371,6 @@ impl Node {
     #[must_use]
     pub fn view(&self) -> watch::Receiver<crate::raft::View> {
         self.consensus.view()
-    }
-
-    /// How far this node has applied the log, and a hash of its state there: the same on all nodes. Reads the
-    /// whole state; says nothing while entries are being applied.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub fn digest(&self) -> Result<(u64, u64), StoreError> {
-        Ok((self.applied.reached().index, self.store.state_hash()?))
     }
 
     /// Proposes the commands that `fill` adds, to be applied one after another; see [`Proposals::submit`].

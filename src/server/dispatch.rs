@@ -199,8 +199,9 @@ impl Dispatcher {
         let resolved = commands::resolve(argv).map_err(|error| (commands::find(&argv[0]), error))?;
         let command = resolved.command;
         self.session.begin(self.began, command.spec.name, argv);
-        let password = self.node.settings().password().is_some();
-        if let Some(error) = gate::refuse(command, &self.session, password) {
+        let settings = self.node.settings();
+        let rules = gate::Rules { password: settings.password().is_some(), debug: settings.debug_clients() };
+        if let Some(error) = gate::refuse(command, &self.session, rules) {
             return Err((Some(command), error));
         }
         if gate::redirects(command, &self.session)
@@ -377,6 +378,10 @@ impl Dispatcher {
             Ok(Answer::Checkpoint(reply)) => {
                 self.node.checkpoint().await;
                 reply
+            }
+            Ok(Answer::Digest(what)) => {
+                let digest = self.node.digest(&self.reads, what).await;
+                digest.unwrap_or_else(|failure| self.failed(failure))
             }
             Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
             Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,

@@ -274,6 +274,12 @@ impl Client {
         &self.address
     }
 
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.address.starts_with("127.0.0.1:") || self.address.starts_with("[::1]:")
+    }
+
     /// The address it came to, `ip:port`.
     #[must_use]
     pub fn local_address(&self) -> &str {

@@ -157,7 +157,7 @@ impl Cluster {
     /// Where each node stands: how far it has applied the log, and a hash of its state.
     pub fn digests(&self) -> Vec<(u64, u64)> {
         let nodes = HOSTS.iter().filter_map(|host| self.node(host));
-        nodes.map(|node| node.digest().expect("the state can be read")).collect()
+        nodes.map(|node| node.state_hash().expect("the state can be read")).collect()
     }
 
     /// Waits until all nodes have applied the same, and are the members; checks that it made them the same.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::engine::Reader;
 use super::key::Key;
 use super::layers::Change;
-use super::{Frozen, Head, Store};
+use super::{Frozen, Head, Store, Table};
 use crate::error::StoreError;
 
 /// The state of one moment, held without holding up the writes. The database grows while it is held.
@@ -53,13 +53,31 @@ impl Pinned {
     /// # Errors
     /// The database failed, or a value does not match its checksum.
     pub fn hash(self) -> Result<u64, StoreError> {
-        let mut sum = hash_of(b"head", &self.head.encode());
+        Ok(hash_of(b"head", &self.head.encode()).wrapping_add(self.sum(&|_| true)?))
+    }
+
+    /// A hash of the keys, their values and their deadlines; 0 if there are none.
+    ///
+    /// # Errors
+    /// As [`Pinned::hash`].
+    pub fn data_hash(self) -> Result<u64, StoreError> {
+        self.sum(&|stored| stored[0] != Table::Meta as u8)
+    }
+
+    /// The sum of the hashes of the records whose stored keys are `wanted`.
+    fn sum(&self, wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, StoreError> {
+        let mut sum = 0_u64;
         for record in self.reader.range((Bound::Included(&[1]), Bound::Unbounded))? {
             let (stored, packed) = record?;
-            sum = sum.wrapping_add(hash_of(stored, packed));
+            if wanted(stored) {
+                sum = sum.wrapping_add(hash_of(stored, packed));
+            }
         }
         let mut overlay = |key: &Key, change: &Change| -> Result<(), StoreError> {
             let stored = key.as_bytes();
+            if !wanted(stored) {
+                return Ok(());
+            }
             if let Some(hidden) = self.reader.get(stored)? {
                 sum = sum.wrapping_sub(hash_of(stored, &hidden));
             }

@@ -4,6 +4,7 @@ pub(super) mod acl;
 pub(super) mod cluster;
 mod command;
 mod config;
+mod debug;
 mod entry;
 mod info;
 pub(super) mod latency;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::host::REDIS_VERSION;
-use super::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, args, help};
+use super::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec};
 use crate::error::{Result, text};
 use crate::resp::{Reply, number};
 use crate::session::Session as Connection;
@@ -49,7 +50,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::session::<slowlog::Help>(),
     Command::node::<Time>(),
     Command::node::<Wait>(),
-    Command::node::<Debug>(),
+    Command::node::<debug::Debug>(),
     Command::session::<Lolwut>(),
 ];
 
@@ -105,48 +106,6 @@ impl Node for Wait {
 
     fn execute(self, _: &mut Connection, _: &dyn Host) -> Result<Answer> {
         Ok(Answer::Replicas { wanted: self.wanted, timeout: self.timeout })
-    }
-}
-
-/// For tests of clients. Of Redis' many subcommands only what needs no trust.
-pub enum Debug {
-    /// Answers late. Only this connection waits: there is no single thread to block.
-    Sleep(Duration),
-    Help,
-}
-
-impl Node for Debug {
-    const SPEC: Spec = Spec {
-        name: "DEBUG",
-        syntax: "subcommand [argument ...]",
-        summary: "A container for debugging commands",
-        complexity: "Depends on subcommand.",
-        flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(READY),
-        ..Spec::of(Group::Server)
-    };
-
-    fn parse(args: &mut Args) -> Result<Self> {
-        let name = args.bytes()?;
-        match (name.to_ascii_lowercase().as_slice(), args.len()) {
-            // Not a number counts as none, as with Redis' strtod.
-            (b"sleep", 1) => {
-                let seconds = number::parse_float(&args.bytes()?).unwrap_or(0.0);
-                Ok(Self::Sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
-            }
-            (b"help", 0) => Ok(Self::Help),
-            _ => Err(args::wrong_subcommand("DEBUG", &name).into()),
-        }
-    }
-
-    fn execute(self, _: &mut Connection, _: &dyn Host) -> Result<Answer> {
-        match self {
-            Self::Sleep(pause) => Ok(Answer::After(pause, Reply::Ok)),
-            Self::Help => Ok(help::reply(
-                "DEBUG",
-                &["SLEEP <seconds>", "    Stop the server for <seconds>. Decimals allowed."],
-            )
-            .into()),
-        }
     }
 }
 

@@ -46,7 +46,8 @@ pub fn start() -> SocketAddr {
         let spawner = Arc::clone(&host.spawner);
         let (started, server) = oneshot::channel();
         let serving = async move {
-            let config = Config::of(&[("data", "data"), ("listen", NODE)]).expect("these fit");
+            let config = Config::of(&[("data", "data"), ("listen", NODE), ("enable-debug-command", "yes")])
+                .expect("these fit");
             let server = Server::start(host, &config).await.expect("nothing is wrong");
             drop(started.send(Arc::clone(server.node())));
             std::future::pending::<()>().await;

@@ -1,6 +1,7 @@
 //! CLIENT: what connections say about themselves and each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -138,15 +139,15 @@ fn kind(word: &[u8]) -> Result<Kind> {
 pub enum Kill {
     /// The oldest form: one address, be it one's own.
     Address(Bytes),
-    /// All that match.
-    Matching { filter: Filter, skip_me: bool },
+    /// All that match, and have been connected for this long if it is said.
+    Matching { filter: Filter, min_age: Option<Duration>, skip_me: bool },
 }
 
 impl Session for Kill {
     const SPEC: Spec = Spec {
         name: "CLIENT|KILL",
         syntax: "<ip:port | <ID client-id | TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB> | \
-                 USER username | ADDR ip:port | LADDR ip:port | SKIPME yes/no> ...>",
+                 USER username | ADDR ip:port | LADDR ip:port | SKIPME yes/no | MAXAGE maxage> ...>",
         summary: "Kill the connection of a client",
         complexity: PER_CLIENT,
         since: "2.4.0",
@@ -156,11 +157,13 @@ impl Session for Kill {
 
     fn parse(args: &mut Args) -> Result<Self> {
         const NOT_AN_ID: ClientError = ClientError::fixed("ERR client-id should be greater than 0");
+        const NOT_A_NUMBER: ClientError = ClientError::fixed("ERR maxage is not an integer or out of range");
+        const NOT_AN_AGE: ClientError = ClientError::fixed("ERR maxage should be greater than 0");
         if args.len() == 1 {
             return Ok(Self::Address(args.bytes()?));
         }
         let mut filter = Filter::default();
-        let mut skip_me = true;
+        let (mut min_age, mut skip_me) = (None, true);
         while !args.is_empty() {
             if args.take("ID") {
                 let id = number::parse_int(&args.bytes()?).and_then(|id| u64::try_from(id).ok());
@@ -179,11 +182,15 @@ impl Session for Kill {
                 }
             } else if args.take("SKIPME") {
                 skip_me = either(args, "YES", "NO")?;
+            } else if args.take("MAXAGE") {
+                let seconds = number::parse_int(&args.bytes()?).ok_or(NOT_A_NUMBER)?;
+                let seconds = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0);
+                min_age = Some(Duration::from_secs(seconds.ok_or(NOT_AN_AGE)?));
             } else {
                 return Err(text::SYNTAX.into());
             }
         }
-        Ok(Self::Matching { filter, skip_me })
+        Ok(Self::Matching { filter, min_age, skip_me })
     }
 
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
@@ -193,8 +200,13 @@ impl Session for Kill {
                 let filter = Filter { address: Some(address), ..Filter::default() };
                 if kill(&filter, connection) == 0 { Err(NO_SUCH_CLIENT.into()) } else { Ok(Reply::Ok) }
             }
-            Self::Matching { mut filter, skip_me } => {
+            Self::Matching { mut filter, min_age, skip_me } => {
                 filter.except = skip_me.then_some(connection.id());
+                if let Some(age) = min_age {
+                    // A node that is younger than that has no such clients.
+                    let Some(latest) = connection.now().checked_sub(age) else { return Ok(Reply::Int(0)) };
+                    filter.connected_by = Some(latest);
+                }
                 Ok(Reply::Int(kill(&filter, connection) as i64))
             }
         }
@@ -471,6 +483,8 @@ impl Session for Help {
                 "      Kill connections authenticated by <username>.",
                 "    * SKIPME (YES|NO)",
                 "      Skip killing current connection (default: yes).",
+                "    * MAXAGE <seconds>",
+                "      Kill connections that are at least that old.",
                 "LIST [options ...]",
                 "    Return information about client connections. Options:",
                 "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",

@@ -97,6 +97,8 @@ pub struct Filter {
     /// Our `ip:port`.
     pub local: Option<Bytes>,
     pub kind: Option<Kind>,
+    /// When it must have been connected, at the latest.
+    pub connected_by: Option<Duration>,
     /// An id to leave out.
     pub except: Option<u64>,
 }
@@ -263,6 +265,7 @@ impl Filter {
         self.address.as_ref().is_none_or(|address| address == client.address.as_bytes())
             && self.local.as_ref().is_none_or(|local| local == client.local.as_bytes())
             && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.connected_by.is_none_or(|latest| client.connected <= latest)
             && self.except != Some(client.id)
     }
 }

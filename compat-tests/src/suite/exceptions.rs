@@ -6,8 +6,8 @@
 //! skip unit/of/the/suite another
 //! ```
 //!
-//! A test that is listed as `fail` runs and must fail: when it starts to pass, its line has to go. Only what
-//! would keep the rest of its unit from running is listed as `skip`.
+//! A test that is listed as `fail` runs and must fail: when it starts to pass, its line has to go (`UPDATE=1` takes
+//! it away). Only what would keep the rest of its unit from running is listed as `skip`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,6 +46,8 @@ pub enum Kind {
     ByDesign,
     /// Should pass and does not.
     NotYet,
+    /// Passes with no server, or only with one that stands where the suite's authors have theirs.
+    Elsewhere,
 }
 
 /// What a report comes to.
@@ -53,6 +55,8 @@ pub struct Verdict {
     pub row: Row,
     /// What is not as it is listed. Empty if all is well.
     pub complaints: Vec<String>,
+    /// The lines of the list that have to go, because their tests pass.
+    pub obsolete: Vec<usize>,
 }
 
 impl Exceptions {
@@ -75,7 +79,8 @@ impl Exceptions {
                     Some("missing") => Kind::Missing,
                     Some("by design") => Kind::ByDesign,
                     Some("not yet") => Kind::NotYet,
-                    _ => bail!("line {number}: a section is `== missing|by design|not yet: why`"),
+                    Some("elsewhere") => Kind::Elsewhere,
+                    _ => bail!("line {number}: a section is `== missing|by design|not yet|elsewhere: why`"),
                 });
                 continue;
             }
@@ -117,6 +122,7 @@ impl Exceptions {
     pub fn judge(&self, report: &Report) -> Verdict {
         let unit = &report.unit;
         let mut row = Row { unit: unit.clone(), ..Row::default() };
+        let mut obsolete = Vec::new();
         let mut complaints: Vec<_> =
             report.aborts.iter().map(|said| format!("{unit} was aborted: {said}")).collect();
         // Whether a listed test has done what is listed at least once.
@@ -155,16 +161,38 @@ impl Exceptions {
         for exception in self.list.iter().filter(|exception| exception.unit == *unit) {
             match seen.get(exception.name.as_str()) {
                 Some(true) => {}
-                Some(false) => complaints
-                    .push(format!("line {}: `{}` passes; remove the line", exception.line, exception.name)),
+                Some(false) => obsolete.push(exception.line),
                 // What came after an abort was not reached.
                 None if !report.aborts.is_empty() => {}
                 None => complaints
                     .push(format!("line {}: no test `{}`; remove the line", exception.line, exception.name)),
             }
         }
-        Verdict { row, complaints }
+        Verdict { row, complaints, obsolete }
     }
+
+    /// The complaint about a line that has to go.
+    #[must_use]
+    pub fn obsolete(&self, line: usize) -> String {
+        let name =
+            self.list.iter().find(|exception| exception.line == line).map_or("", |exception| &exception.name);
+        format!("line {line}: `{name}` passes; UPDATE=1 removes the line")
+    }
+}
+
+/// Takes lines, counted from 1, out of the list at `path`.
+pub fn remove_lines(path: &Path, lines: &[usize]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path)?;
+    let mut kept = String::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if !lines.contains(&number) {
+            kept.extend([line, "\n"]);
+        }
+    }
+    Ok(fs::write(path, kept)?)
 }
 
 #[cfg(test)]
@@ -188,7 +216,9 @@ mod tests {
             .collect();
         let aborts = aborts.iter().map(|&said| said.to_owned()).collect();
         let exceptions = Exceptions::parse(LIST).expect("it is well-formed");
-        exceptions.judge(&Report { unit: "a/b".to_owned(), tests, aborts }).complaints
+        let mut verdict = exceptions.judge(&Report { unit: "a/b".to_owned(), tests, aborts });
+        verdict.complaints.extend(verdict.obsolete.iter().map(|&line| exceptions.obsolete(line)));
+        verdict.complaints
     }
 
     fn failed() -> Outcome {
@@ -206,7 +236,7 @@ mod tests {
         let tests = [("LPUSH x", failed()), ("EVIL", Outcome::Skipped), ("other", failed())];
         assert_eq!(judge(&tests, &[]), ["fail a/b other\n    Expected 1"]);
         let tests = [("LPUSH x", Outcome::Passed), ("EVIL", Outcome::Skipped)];
-        assert_eq!(judge(&tests, &[]), ["line 3: `LPUSH x` passes; remove the line"]);
+        assert_eq!(judge(&tests, &[]), ["line 3: `LPUSH x` passes; UPDATE=1 removes the line"]);
         let tests = [("EVIL", Outcome::Skipped)];
         assert_eq!(judge(&tests, &[]), ["line 3: no test `LPUSH x`; remove the line"]);
         assert_eq!(judge(&tests, &["ERR"]), ["a/b was aborted: ERR"]);

@@ -91,7 +91,7 @@ pub struct HScan {
 impl Read for HScan {
     const SPEC: Spec = Spec {
         name: "HSCAN",
-        syntax: "key cursor [MATCH pattern] [COUNT count]",
+        syntax: "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
         summary: "Incrementally iterate hash fields and associated values",
         complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
         since: "2.8.0",
@@ -106,16 +106,22 @@ impl Read for HScan {
 
     fn execute(self, view: &View) -> Result<Reply> {
         let hash = hash::get(view, self.db, &self.key)?;
+        let mut with_values = true;
         let page = if hash.is_empty() {
             hash::Page::default()
         } else {
-            let options = Options::parse(&mut Args::new(&self.options, 0, self.db), |_| Ok(false))?;
+            let options = Options::parse(&mut Args::new(&self.options, 0, self.db), |args| {
+                let only_fields = args.take("NOVALUES");
+                with_values &= !only_fields;
+                Ok(only_fields)
+            })?;
             hash.page(view, self.cursor, options.count, options.pattern.as_ref())?
         };
-        let pairs = page.pairs.into_iter().flat_map(|(field, value)| [field, value]);
+        let elements =
+            page.pairs.into_iter().flat_map(|(field, value)| [Some(field), with_values.then_some(value)]);
         Ok(Reply::Array(vec![
             Reply::bulk(page.cursor.to_string()),
-            Reply::Array(pairs.map(Reply::Bulk).collect()),
+            Reply::Array(elements.flatten().map(Reply::Bulk).collect()),
         ]))
     }
 }

@@ -31,5 +31,10 @@ pub mod server;
 
 #[cfg(test)]
 mod sim;
+/// Of the simulated world, other packages get the judges of histories.
+#[cfg(all(feature = "sim", not(test)))]
+pub mod sim {
+    pub mod check;
+}
 #[cfg(test)]
 mod tidy;

@@ -8,6 +8,7 @@
 //! [`history`] (what must be true of what they saw); then the tests here.
 
 mod cases;
+pub mod check;
 mod client;
 mod cluster;
 mod faults;

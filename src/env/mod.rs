@@ -8,6 +8,7 @@
 //! The traits are object safe on purpose: an [`Env`] is a handful of `Arc`s, so no type in the
 //! project is generic over "the world". The cost is one indirect call beside each system call.
 
+pub mod observer;
 pub mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use observer::{Observer, Sight};
+
 /// A boxed future, as object-safe traits must return them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -32,6 +35,17 @@ pub struct Env {
     pub net: Arc<dyn Net>,
     pub disk: Arc<dyn Disk>,
     pub spawner: Arc<dyn Spawner>,
+    /// Who looks on, in a simulated world.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Env {
+    /// Tells whoever looks on.
+    pub fn saw(&self, sight: impl FnOnce() -> Sight) {
+        if let Some(observer) = &self.observer {
+            observer.saw(&sight());
+        }
+    }
 }
 
 /// Time. Monotonic for everything that measures; the wall clock only to convert absolute times.

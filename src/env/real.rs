@@ -30,6 +30,7 @@ pub fn env() -> io::Result<Env> {
         net: Arc::new(Tcp),
         disk: Arc::new(LocalDisk),
         spawner: Arc::new(Tokio { runtime: tokio::runtime::Handle::current() }),
+        observer: None,
     })
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::env::Env;
+use crate::env::observer::Sight;
 
 /// This node's idea of the cluster's time.
 pub struct ClusterClock {
@@ -74,6 +75,7 @@ impl ClusterClock {
 
     /// Nobody kept the time: it goes on from the wall clock's, or from the last that is known.
     pub fn catch_up(&self) {
+        self.env.saw(|| Sight::TimeFromWall);
         self.learn(self.env.clock.wall_ms());
     }
 
@@ -114,7 +116,9 @@ impl ClusterClock {
     }
 
     fn keep(&self) {
-        self.kept.send_if_modified(|kept| !std::mem::replace(kept, true));
+        if self.kept.send_if_modified(|kept| !std::mem::replace(kept, true)) {
+            self.env.saw(|| Sight::TimeKept);
+        }
     }
 
     fn elapsed(&self, state: &State) -> u64 {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::clock::ClusterClock;
 use crate::env::Env;
+use crate::env::observer::Sight;
 use crate::machine::entry;
 use crate::metrics::Metrics;
 use crate::raft::wire::Response;
@@ -133,7 +134,9 @@ impl Lead {
             queue.bytes -= taken.iter().map(|waiting| waiting.group.len()).sum::<usize>();
             taken.into_iter().map(|waiting| (waiting.group, waiting.sender)).unzip::<_, _, Vec<_>, Vec<_>>()
         };
-        let body = entry::encode(self.clock.now_ms(), self.env.rng.next_u64(), &groups);
+        let clock_ms = self.clock.now_ms();
+        self.env.saw(|| Sight::Stamped { clock_ms });
+        let body = entry::encode(clock_ms, self.env.rng.next_u64(), &groups);
         self.metrics.recorded.entry_bytes.record(body.len() as f64);
         Some((body, senders))
     }

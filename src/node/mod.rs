@@ -38,6 +38,7 @@ pub use read::Barrier;
 
 use crate::commands;
 use crate::config::{Config, Events, Settings};
+use crate::env::observer::Sight;
 use crate::env::{BoxFuture, DirLock, Env, TaskHandle};
 use crate::error::{ClientError, StoreError, text};
 use crate::machine::Machine;
@@ -397,13 +398,20 @@ impl Node {
     /// # Errors
     /// When no leader confirmed itself in time.
     pub async fn barrier(&self, contributor: &Contributor) -> Result<Barrier, ClientError> {
-        self.reads.barrier(contributor).await
+        let client = contributor.client();
+        self.env.saw(|| Sight::ReadAsked { client });
+        let barrier = self.reads.barrier(contributor).await;
+        if let Ok(Barrier { index, .. }) = barrier {
+            self.env.saw(|| Sight::ReadFrom { client, index });
+        }
+        barrier
     }
 
-    /// The barrier that a connection's own answered writes are: what came with them, in one piece, may read
+    /// The barrier that a connection's own writes are, once they are answered with these: what came with them, in one piece, may read
     /// the state they left.
     #[must_use]
-    pub fn own_writes_barrier(&self) -> Barrier {
+    pub fn own_writes_barrier(&self, answers: &Answers) -> Barrier {
+        self.env.saw(|| Sight::Answered { sequence: answers.sequence() });
         let reached = self.applied.reached();
         Barrier { index: reached.index, clock_ms: reached.clock_ms }
     }

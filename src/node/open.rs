@@ -9,8 +9,10 @@ use super::host::Figures;
 use super::{LOG_CACHE_BYTES, StartError, doing};
 use crate::commands::server::LatencyEvent;
 use crate::config::{Config, Settings};
+use crate::env::observer::Sight;
 use crate::env::{DirLock, Env, Exit};
 use crate::metrics::Metrics;
+use crate::raft;
 use crate::raft::log::{self, Wal};
 
 /// Takes the data directory for this process alone.
@@ -54,12 +56,14 @@ pub fn open_log(
     let mut options = log::Options::new(config.data.join("wal"));
     options.segment_bytes = config.wal_segment_bytes;
     options.cache_bytes_max = LOG_CACHE_BYTES;
+    let observing = env.clone();
     let (spawner, synced) = (Arc::clone(&env.spawner), Arc::clone(metrics));
     let hooks = log::Hooks {
         on_failure: Box::new(move |error| {
             tracing::error!(%error, "the log cannot be written");
             spawner.exit(Exit::LogFailed)
         }),
+        on_durable: Box::new(move |state| observing.saw(|| Sight::Synced(raft::extent(state)))),
         on_sync: Box::new(move |sync| {
             let figures = &synced.recorded;
             figures.wal_fsync_seconds.record(sync.sync);

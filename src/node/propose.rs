@@ -51,6 +51,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// The answers to the commands one connection submitted together.
 #[derive(Clone, Debug)]
 pub struct Answers {
+    sequence: u64,
     replies: Arc<Vec<Reply>>,
     range: Range<usize>,
     /// How many local subscribers each message of the entry reached.
@@ -62,6 +63,12 @@ impl Answers {
     #[must_use]
     pub fn replies(&self) -> &[Reply] {
         &self.replies[self.range.clone()]
+    }
+
+    /// The number of the group they were in.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// How many local subscribers each message of the entry reached.
@@ -401,7 +408,12 @@ impl Sent {
         for waiter in self.waiters {
             let (replies, receivers) = (Arc::clone(replies), Arc::clone(receivers));
             // The connection may be gone.
-            drop(waiter.sender.send(Ok(Answers { replies, range: waiter.range, receivers })));
+            drop(waiter.sender.send(Ok(Answers {
+                sequence: self.sequence,
+                replies,
+                range: waiter.range,
+                receivers,
+            })));
         }
     }
 }

@@ -16,7 +16,10 @@ use openraft::{OptionalSend, alias};
 use tokio::sync::oneshot;
 
 use super::log::{self, Wal};
+use super::observed;
 use super::types::{Entry, LogId, Put, Take, Types, Vote, entry_from_log, entry_to_log, from_log, to_log};
+use crate::env::Env;
+use crate::env::observer::{Extent, Sight};
 
 /// What one read of the log may return, in bytes of entries; it returns at least one.
 const READ_BYTES_MAX: usize = 2 << 20;
@@ -24,6 +27,7 @@ const READ_BYTES_MAX: usize = 2 << 20;
 /// The log, for openraft. Cheap to clone: readers are clones.
 #[derive(Clone)]
 pub struct LogStore {
+    pub env: Env,
     pub wal: Wal,
 }
 
@@ -124,6 +128,17 @@ fn encode_vote(vote: &Vote) -> Bytes {
     bytes.into()
 }
 
+/// What a log on disk looks like to whoever looks on.
+#[must_use]
+pub fn extent(state: &log::LogState) -> Extent {
+    let vote = state.vote.as_deref().and_then(|bytes| decode_vote(bytes).ok());
+    Extent {
+        vote: vote.as_ref().map(observed::ballot),
+        purged: state.purged.as_ref().map(observed::place),
+        last: state.last.as_ref().map(observed::place),
+    }
+}
+
 fn decode_vote(bytes: &[u8]) -> io::Result<Vote> {
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the log's vote cannot be read");
     Take(bytes).vote().ok_or_else(unreadable)
@@ -145,10 +160,16 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        durable(|done| self.wal.save_vote(encode_vote(vote), done)).await
+        self.env.saw(|| Sight::Voted(observed::ballot(vote)));
+        durable(|done| self.wal.save_vote(encode_vote(vote), done)).await?;
+        self.env.saw(|| Sight::VoteKept(observed::ballot(vote)));
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(id) = &committed {
+            self.env.saw(|| Sight::Committed(observed::place(&to_log(id))));
+        }
         self.wal.save_committed(committed.as_ref().map(to_log));
         Ok(())
     }
@@ -162,17 +183,28 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = alias::EntryOf<Types>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(|entry| entry_to_log(&entry)).collect();
-        self.wal.append(entries, Box::new(move |result| callback.io_completed(result)));
+        let entries = entries.into_iter().map(|entry| entry_to_log(&entry)).collect::<Vec<_>>();
+        entries.iter().for_each(|entry| self.env.saw(|| observed::appended(entry)));
+        let (env, last) = (self.env.clone(), entries.last().map(|entry| entry.id));
+        let done = move |result: io::Result<()>| {
+            if let (Ok(()), Some(last)) = (&result, &last) {
+                env.saw(|| Sight::EntriesKept(observed::place(last)));
+            }
+            callback.io_completed(result);
+        };
+        self.wal.append(entries, Box::new(done));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
-        self.wal.truncate_after(last_log_id.as_ref().map(to_log));
+        let last = last_log_id.as_ref().map(to_log);
+        self.env.saw(|| Sight::Truncated(last.as_ref().map(observed::place)));
+        self.wal.truncate_after(last);
         durable(|done| self.wal.append(Vec::new(), done)).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.env.saw(|| Sight::Purged(observed::place(&to_log(&log_id))));
         self.wal.purge(to_log(&log_id));
         Ok(())
     }

@@ -14,6 +14,7 @@ mod link;
 pub mod log;
 mod log_store;
 mod network;
+mod observed;
 mod peers;
 mod runtime;
 mod serve;
@@ -36,12 +37,13 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
-pub use log_store::LogStore;
+pub use log_store::{LogStore, extent};
 pub use peers::{Identity, Peers, ask_stranger};
 pub use serve::{PeerServer, Service};
 pub use state_machine::{Listener, StateMachine};
 pub use types::Member;
 
+use crate::env::observer::{Place, Sight};
 use crate::env::{Env, Exit, TaskHandle};
 use log::Wal;
 use runtime::Runtime;
@@ -193,8 +195,14 @@ impl Consensus {
         };
         let config = config.validate().map_err(|error| Refused(error.to_string()))?;
         let network = network::Network { peers: peers.clone() };
-        let log_store = LogStore { wal };
         let node = peers.identity().node;
+        let applied = state_machine.position();
+        env.saw(|| Sight::Opened {
+            node,
+            log: log_store::extent(&wal.state()),
+            applied: applied.map(|position| Place { term: position.term, index: position.index }),
+        });
+        let log_store = LogStore { env: env.clone(), wal };
         let starting = Raft::new(node, Arc::new(config), network, log_store, state_machine);
         let raft = seeded(env, starting).await.map_err(|error| Refused(error.to_string()))?;
 

@@ -16,9 +16,10 @@ use tokio::sync::watch;
 use super::snapshot::{self, SnapshotData};
 use super::types::{LogId, SnapshotMeta, StoredMembership, Types, log_id};
 use super::wire;
+use crate::env::observer::{AppliedEntry, Place, Sight};
 use crate::env::{Env, Exit};
 use crate::error::StoreError;
-use crate::machine::{Applied, Machine, Position, Stamp};
+use crate::machine::{Applied, Machine, Outcome, Position, Stamp};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -56,6 +57,32 @@ impl StateMachine {
         Self { env, metrics, machine, listener, scratch, checkpoints }
     }
 
+    /// The last entry applied.
+    #[must_use]
+    pub const fn position(&self) -> Option<Position> {
+        self.machine.position()
+    }
+
+    /// Tells whoever looks on what an entry did.
+    fn observe(&self, position: Position, checksum: Option<u32>, applied: &Applied) {
+        let (Some(observer), Some(checksum)) = (&self.env.observer, checksum) else { return };
+        let state_hash = observer.hashes_at(position.index).then(|| self.machine.store().state_hash());
+        observer.saw(&Sight::Applied(AppliedEntry {
+            place: Place { term: position.term, index: position.index },
+            checksum,
+            clock_ms: applied.clock_ms,
+            revision: applied.revision,
+            expired: applied.expired,
+            next_deadline: applied.next_deadline,
+            state_hash: state_hash.and_then(Result::ok),
+        }));
+        for outcome in &applied.outcomes {
+            if let Outcome::Answered { sequence, .. } = outcome {
+                observer.saw(&Sight::Outcome { sequence: *sequence });
+            }
+        }
+    }
+
     /// A failed store ends the node at once: openraft would only stop its core, and clients would wait.
     fn fail(&self, error: &StoreError) -> ! {
         tracing::error!(%error, "the state cannot be kept");
@@ -64,6 +91,10 @@ impl StateMachine {
 
     fn apply_entry(&mut self, entry: alias::EntryOf<Types>) {
         let position = Position { term: entry.log_id.leader_id.term, index: entry.log_id.index };
+        let checksum = self.env.observer.as_ref().map(|_| match &entry.payload {
+            EntryPayload::Normal(body) => crc32c::crc32c(&body.0),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        });
         let applied = match entry.payload {
             EntryPayload::Blank => {
                 self.machine.skip(position);
@@ -79,6 +110,7 @@ impl StateMachine {
                 Err(error) => self.fail(&error),
             },
         };
+        self.observe(position, checksum, &applied);
         self.listener.applied(position, applied);
     }
 
@@ -148,6 +180,16 @@ impl RaftStateMachine<Types> for StateMachine {
         };
         if let Err(error) = self.machine.install(&file.path) {
             self.fail(&error);
+        }
+        if let (Some(observer), Some(position)) = (&self.env.observer, self.machine.position()) {
+            let place = Place { term: position.term, index: position.index };
+            let clock_ms = self.machine.store().view(0).head().clock_ms;
+            observer.saw(&Sight::Installed { place, clock_ms });
+            for outcome in self.machine.kept_outcomes() {
+                if let Outcome::Answered { sequence, .. } = outcome {
+                    observer.saw(&Sight::Outcome { sequence });
+                }
+            }
         }
         self.listener.replaced(&self.machine);
         Ok(())

@@ -40,7 +40,8 @@ impl Listener for Nobody {
 /// A node's storage in `dir`.
 fn open(env: &Env, dir: &Path) -> (LogStore, StateMachine, Arc<Store>) {
     // Whoever waits for the log is told as well; when a test ends, its files go before its workers.
-    let hooks = Hooks { on_failure: Box::new(|_| ()), on_sync: Box::new(|_| ()) };
+    let hooks =
+        Hooks { on_failure: Box::new(|_| ()), on_durable: Box::new(|_| ()), on_sync: Box::new(|_| ()) };
     let options = Options { segment_bytes: 64 << 10, ..Options::new(dir.join("wal")) };
     let (wal, _) = Wal::open(env, &options, hooks).unwrap();
     let options = store::Options { map_bytes: 1 << 28, ..store::Options::default() };
@@ -51,7 +52,7 @@ fn open(env: &Env, dir: &Path) -> (LogStore, StateMachine, Arc<Store>) {
     let scratch = dir.join("scratch");
     let metrics = Arc::new(Metrics::new(Vec::new(), 1));
     let machine = StateMachine::new(env.clone(), metrics, machine, Arc::new(Nobody), scratch, checkpoints);
-    (LogStore { wal }, machine, store)
+    (LogStore { env: env.clone(), wal }, machine, store)
 }
 
 /// Makes storage for openraft's suite, each in a directory of its own.

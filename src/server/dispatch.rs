@@ -81,8 +81,8 @@ impl Dispatcher {
             node,
             outbox,
             writes: Contributor::of(session.id()),
+            reads: Arc::new(Contributor::of(session.id())),
             session,
-            reads: Arc::default(),
             run: Run::Nothing,
             fresh: None,
             began: Duration::ZERO,
@@ -246,8 +246,8 @@ impl Dispatcher {
             None => None,
         };
         self.release(&held);
-        if matches!(answers, Some(Ok(_))) {
-            self.fresh = Some(self.node.own_writes_barrier());
+        if let Some(Ok(answers)) = &answers {
+            self.fresh = Some(self.node.own_writes_barrier(answers));
         }
         let mut next = 0;
         for ((command, argv), check) in ran.iter().zip(checks) {
@@ -406,7 +406,7 @@ impl Dispatcher {
     ) -> std::result::Result<Answers, ClientError> {
         let receiver = self.node.submit(&self.writes, fill)?;
         let answers = receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))?;
-        self.fresh = Some(self.node.own_writes_barrier());
+        self.fresh = Some(self.node.own_writes_barrier(&answers));
         Ok(answers)
     }
 

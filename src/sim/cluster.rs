@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use super::invariants::Watch;
 use crate::config::Config;
 use crate::env::Exit;
 use crate::env::sim::World;
@@ -26,6 +27,7 @@ const BAD_SYNC: &str = "Input/output error (os error 5)";
 #[derive(Clone)]
 pub struct Cluster {
     world: World,
+    watch: Watch,
     nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
     /// Nodes that could not start, or stopped by themselves.
     failures: Arc<Mutex<Vec<String>>>,
@@ -40,6 +42,7 @@ impl Cluster {
     pub fn new(world: &World) -> Self {
         Self {
             world: world.clone(),
+            watch: Watch::new(),
             nodes: Arc::default(),
             failures: Arc::default(),
             silences: Arc::default(),
@@ -54,7 +57,8 @@ impl Cluster {
 
     /// Switches a host on, and starts its node.
     pub fn start(&self, host: &'static str) {
-        let env = self.world.node(host);
+        let mut env = self.world.node(host);
+        env.observer = Some(self.watch.observer(&self.world, host));
         // Of one that crashed, parts may not be gone yet.
         self.nodes.lock().expect("no holder panics").remove(host);
         let serving = {
@@ -206,9 +210,10 @@ impl Cluster {
         self.failures.lock().expect("no holder panics").push(what.to_owned());
     }
 
-    /// What went wrong with nodes that nobody made fail.
+    /// What went wrong with nodes that nobody made fail, and what no node may ever do.
     pub fn failures(&self) -> Vec<String> {
-        self.failures.lock().expect("no holder panics").clone()
+        let failures = self.failures.lock().expect("no holder panics").clone();
+        self.watch.violation().into_iter().chain(failures).collect()
     }
 }
 

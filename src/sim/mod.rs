@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod faults;
 mod history;
+mod invariants;
 mod workload;
 
 use std::future::Future;
@@ -104,10 +105,13 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     let end = world.elapsed() + plan.lasts;
     let misfortunes = (0..plan.sequences).map(|_| faults::run(cluster.clone(), plan.faults, end));
     futures_util::future::join_all(misfortunes).await;
-    while world.elapsed() < end {
+    while world.elapsed() < end && cluster.failures().is_empty() {
         env.clock.sleep(Duration::from_millis(100)).await;
     }
 
+    if let Some(failure) = cluster.failures().first() {
+        return Err(failure.clone());
+    }
     // From here on all is well.
     world.heal();
     shared.end();

@@ -64,6 +64,7 @@ struct State {
     journal: Vec<Renaming>,
     locks: BTreeMap<PathBuf, u64>,
     locked: u64,
+    syncs: u64,
     capacity: u64,
     full: bool,
     /// Counts down to the sync that fails.
@@ -80,6 +81,7 @@ impl Platter {
             journal: Vec::new(),
             locks: BTreeMap::new(),
             locked: 0,
+            syncs: 0,
             capacity: 64 << 30,
             full: false,
             sync_fails_in: None,
@@ -94,6 +96,10 @@ impl Platter {
 
     pub(super) fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
+    }
+
+    pub(super) fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     pub(super) fn set_full(&self, full: bool) {
@@ -444,6 +450,7 @@ impl File for HostFile {
             return Err(error);
         }
         let checksum = content(&self.content).sync();
+        self.disk.platter.state().syncs += 1;
         self.disk.member.world.agenda().trace("sync", &self.disk.member.life.host, checksum);
         Ok(())
     }

@@ -135,6 +135,7 @@ impl World {
             net: Arc::new(HostNet { member: member.clone() }),
             disk: Arc::new(HostDisk { member: member.clone(), platter: Arc::clone(&state.platter) }),
             spawner: Arc::new(member),
+            observer: None,
         }
     }
 
@@ -280,6 +281,12 @@ impl World {
     /// cut can leave it in. The change must be made by a task of the host, which is unwound.
     pub fn crash_at_disk_change(&self, host: &str, nth: u64) {
         self.with_host(host, |host| host.platter.cut_power_at_change(nth));
+    }
+
+    /// How many files of `host` were synced so far.
+    #[must_use]
+    pub fn syncs(&self, host: &str) -> u64 {
+        self.with_host(host, |host| host.platter.syncs())
     }
 
     /// Refuses everything that takes space, until taken back.

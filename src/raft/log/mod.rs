@@ -153,6 +153,8 @@ pub struct Hooks {
     /// Called once, on the first failed write or sync, before anybody waiting is told. The disk's state is
     /// unknown then, and the process should end.
     pub on_failure: Box<dyn Fn(io::Error) + Send + Sync>,
+    /// Called after a sync, before anybody waiting is told, with what the log on disk adds up to.
+    pub on_durable: Box<dyn Fn(&LogState) + Send + Sync>,
     /// Called after every sync.
     pub on_sync: Box<dyn Fn(&SyncStats) + Send + Sync>,
 }

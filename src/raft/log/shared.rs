@@ -100,6 +100,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn durable(&self, state: &LogState) {
+        (self.hooks.on_durable)(state);
+    }
+
     pub(super) fn count(&self, stats: &SyncStats) {
         let micros = u64::try_from(stats.sync.as_micros()).unwrap_or(u64::MAX);
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);

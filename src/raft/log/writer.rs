@@ -200,6 +200,7 @@ impl Writer {
         let written = self.clock.monotonic();
         segment.file.sync().map_err(segment.failed("syncing"))?;
         let synced = self.clock.monotonic();
+        self.shared.durable(&self.position.state);
         self.batch.done.drain(..).for_each(|done| done(Ok(())));
 
         self.shared.count(&SyncStats {

@@ -42,6 +42,7 @@ impl World {
             net: Arc::new(Nothing),
             disk: disk.clone(),
             spawner: workers.clone(),
+            observer: None,
         };
         Self { disk, clock, workers, env }
     }

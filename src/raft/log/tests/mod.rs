@@ -48,6 +48,7 @@ impl World {
             net: Arc::new(Still),
             disk: Arc::new(self.disk.clone()),
             spawner: Arc::new(self.workers.clone()),
+            observer: None,
         }
     }
 
@@ -56,7 +57,15 @@ impl World {
         self.workers.kill();
         let failures = Arc::clone(&self.failures);
         let on_failure = move |error: io::Error| failures.lock().expect("kept").push(error.to_string());
-        Wal::open(&self.env(), options, Hooks { on_failure: Box::new(on_failure), on_sync: Box::new(|_| ()) })
+        Wal::open(
+            &self.env(),
+            options,
+            Hooks {
+                on_failure: Box::new(on_failure),
+                on_durable: Box::new(|_| ()),
+                on_sync: Box::new(|_| ()),
+            },
+        )
     }
 
     fn open(&self) -> (Wal, Recovered) {

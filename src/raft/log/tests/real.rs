@@ -4,7 +4,11 @@ use super::*;
 use std::sync::mpsc;
 
 fn open(env: &Env, dir: &std::path::Path) -> (Wal, Recovered) {
-    let hooks = Hooks { on_failure: Box::new(|error| panic!("{error}")), on_sync: Box::new(|_| ()) };
+    let hooks = Hooks {
+        on_failure: Box::new(|error| panic!("{error}")),
+        on_durable: Box::new(|_| ()),
+        on_sync: Box::new(|_| ()),
+    };
     let options = Options { dir: dir.join("log"), ..options() };
     Wal::open(env, &options, hooks).expect("opens")
 }

@@ -124,6 +124,10 @@ pub struct Node {
     pub log: PathBuf,
     /// Further arguments: `["--buffer-bytes", "1mb"]`.
     pub options: Vec<String>,
+    /// What the command line begins with, if not with `quorate`. It must become that process, not start it.
+    pub launcher: Vec<String>,
+    /// Variables it is started with.
+    pub variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -138,6 +142,8 @@ impl Node {
             data: directory.join(format!("node-{number}")),
             log: directory.join(format!("node-{number}.log")),
             options: Vec::new(),
+            launcher: Vec::new(),
+            variables: Vec::new(),
             child: None,
         }
     }
@@ -168,7 +174,8 @@ impl Node {
     pub fn start_with(&mut self, arguments: &[String], variables: &[(&str, &str)]) -> Result<()> {
         ensure!(!self.is_running(), "the node on {} is running", self.listen);
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let child = command(arguments, variables)
+        let child = command(&self.launcher, arguments, variables)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -264,7 +271,8 @@ impl Node {
         Ok(String::from_utf8_lossy(&fs::read(&self.log)?).into_owned())
     }
 
-    fn log_tail(&self) -> Result<String> {
+    /// The end of what it logged.
+    pub fn log_tail(&self) -> Result<String> {
         let mut file = File::open(&self.log)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
@@ -303,7 +311,7 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
 /// said.
 pub fn run(arguments: &[String], variables: &[(&str, &str)]) -> Result<(ExitStatus, String)> {
     let mut output = tempfile::tempfile()?;
-    let mut child = command(arguments, variables)
+    let mut child = command(&[], arguments, variables)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
@@ -319,9 +327,16 @@ pub fn run(arguments: &[String], variables: &[(&str, &str)]) -> Result<(ExitStat
     Ok((ended.with_context(|| format!("it ran on, and said:\n{text}"))?, text))
 }
 
-/// `quorate`, with no options but these: it reads `QUORATE_*` variables, and ours are none of its business.
-fn command(arguments: &[String], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(binary());
+/// `quorate` behind what launches it, with no options but these: it reads `QUORATE_*` variables, and ours are none of its business.
+fn command(launcher: &[String], arguments: &[String], variables: &[(&str, &str)]) -> Command {
+    let mut command = match launcher {
+        [] => Command::new(binary()),
+        [program, its @ ..] => {
+            let mut command = Command::new(program);
+            command.args(its).arg(binary());
+            command
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"QUORATE_") {
             command.env_remove(name);
@@ -331,7 +346,7 @@ fn command(arguments: &[String], variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The binary under test: `QUORATE_BIN`, or the one beside the running test, built first if it is missing or
+/// The binary under test: `QUORATE_BIN`, or the one beside the running program, built first if it is missing or
 /// older than its sources.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -342,10 +357,11 @@ pub fn binary() -> &'static Path {
 }
 
 fn binary_beside() -> Result<PathBuf> {
-    // target/PROFILE/deps/test-0123456789abcdef
-    let test = std::env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("a test lives in target/PROFILE/deps")?;
-    let target = profile.parent().context("a profile's directory lives in target")?;
+    // target/PROFILE/deps/test-0123456789abcdef, or target/PROFILE/prove
+    let ours = std::env::current_exe()?;
+    let mut directories = ours.ancestors().skip(1).filter(|directory| !directory.ends_with("deps"));
+    let profile = directories.next().context("a program lives in target/PROFILE")?;
+    let target = directories.next().context("a profile's directory lives in target")?;
     let path = profile.join("quorate");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();

@@ -5,9 +5,12 @@
 //! node and a cluster. *Process tests* (`tests/`) start [`cluster`]s and take them apart. Nothing here links
 //! the server: what cannot be seen from a socket, a log line or an exit code is not promised to anybody.
 
+pub mod campaigns;
 pub mod case;
 pub mod client;
 pub mod cluster;
+pub mod dice;
+pub mod lab;
 pub mod oracle;
 pub mod program;
 pub mod reply;

@@ -2,7 +2,6 @@
 //! an earlier leader began.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,10 +9,12 @@ use tokio::sync::watch;
 use super::applied::AppliedWatch;
 use super::clock::ClusterClock;
 use super::lead::Lead;
+use super::room::Room;
 use crate::env::Env;
 use crate::machine::Stamp;
 use crate::metrics::Metrics;
 use crate::raft::log::Wal;
+use crate::raft::wire::Request;
 use crate::raft::{Consensus, Role};
 use crate::store::Store;
 
@@ -26,8 +27,6 @@ const TICK_PATIENCE: Duration = Duration::from_millis(100);
 const TICK_PAUSE: Duration = Duration::from_millis(10);
 /// Between two entries that sweep what FLUSHALL or the deletion of a large collection left, when nothing else is proposed.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
-/// Below this much free space the node takes no growth any more.
-const DISK_LOW_BYTES: u64 = 256 << 20;
 /// Rounds between two foldings of the histograms.
 const UPKEEP_ROUNDS: u64 = 5;
 
@@ -45,8 +44,7 @@ pub struct Housekeeping {
     pub wal_keep_bytes: u64,
     pub checkpoint_interval: Duration,
     pub data: std::path::PathBuf,
-    /// Set while the disk has little room.
-    pub disk_low: Arc<AtomicBool>,
+    pub room: Arc<Room>,
 }
 
 impl Housekeeping {
@@ -109,17 +107,17 @@ impl Housekeeping {
         }
     }
 
-    /// LMDB reports a full disk as an I/O error, which ends the node: growth stops well before.
+    /// Looks whether the disk has room, and tells the others when it has not.
     fn watch_disk(&self) {
-        let Ok(free) = self.env.disk.free_bytes(&self.data) else { return };
-        let low = free < DISK_LOW_BYTES;
-        if self.disk_low.swap(low, Ordering::Relaxed) != low {
-            if low {
-                tracing::warn!(free, "the disk is nearly full: writes that add data are refused");
-            } else {
-                tracing::info!(free, "the disk has room again");
+        let Ok(free_bytes) = self.env.disk.free_bytes(&self.data) else { return };
+        if self.room.look(free_bytes) {
+            let (own, view) = (self.consensus.identity().node, self.consensus.view().borrow().clone());
+            for (&node, member) in view.members.iter().filter(|(node, _)| **node != own) {
+                // It is said again in the next round.
+                drop(self.consensus.peers().post(node, &member.peer_address, Request::DiskLow));
             }
         }
+        self.room.settle();
     }
 
     /// Makes a checkpoint when the last is old or the log has grown long, and lets go of the log that

@@ -20,6 +20,7 @@ mod open;
 mod pause;
 mod propose;
 mod read;
+mod room;
 mod service;
 mod timekeeping;
 mod waiting;
@@ -62,6 +63,7 @@ use open::{clear, open_log, slow_syncs, take_lock};
 use pause::Pause;
 use propose::Proposals;
 use read::Reads;
+use room::Room;
 use waiting::Waiting;
 
 /// How long a planned hand-over may take before the node stops without one.
@@ -106,7 +108,7 @@ pub struct Node {
     proposals: Arc<Proposals>,
     reads: Arc<Reads>,
     waiting: Arc<Waiting>,
-    disk_low: Arc<AtomicBool>,
+    room: Arc<Room>,
     figures: Figures,
     pause: Pause,
     stop_requested: Notify,
@@ -233,16 +235,17 @@ impl Node {
             .await
             .map_err(|refused| StartError::Refused(refused.0))?;
 
+        let room = Arc::new(Room::new(Arc::clone(&env.clock)));
         let service = service::Member {
             consensus: consensus.clone(),
             lead: Arc::clone(&lead),
             reads: Arc::clone(&reads),
             clock: Arc::clone(&clock),
+            room: Arc::clone(&room),
         };
         if let Some(server) = &peer_server {
             server.attach(consensus.clone(), Arc::new(service), scratch);
         }
-        let disk_low = Arc::new(AtomicBool::new(false));
         let housekeeping = Arc::new(Housekeeping {
             env: env.clone(),
             consensus: consensus.clone(),
@@ -255,7 +258,7 @@ impl Node {
             wal_keep_bytes: config.wal_keep_bytes,
             checkpoint_interval: config.checkpoint_interval,
             data: data.clone(),
-            disk_low: Arc::clone(&disk_low),
+            room: Arc::clone(&room),
         });
 
         let spawn = |task: BoxFuture<'static, ()>| env.spawner.spawn(task);
@@ -312,7 +315,7 @@ impl Node {
             proposals,
             reads,
             waiting,
-            disk_low,
+            room,
             figures,
             stopping: AtomicBool::new(false),
             _peers: peer_server,
@@ -487,7 +490,7 @@ impl Node {
     /// anything is proposed: what is in the log is applied by all.
     #[must_use]
     pub fn shortage(&self) -> Option<Shortage> {
-        if self.disk_low.load(Ordering::Relaxed) {
+        if self.room.is_short() {
             return Some(Shortage::Disk);
         }
         self.figures.over_memory_limit(&self.settings, &self.store).then_some(Shortage::Memory)

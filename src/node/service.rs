@@ -11,6 +11,7 @@ use crate::raft::{Consensus, Role, Service};
 use super::clock::ClusterClock;
 use super::lead::Lead;
 use super::read::Reads;
+use super::room::Room;
 
 /// How long a question is waited for that is handed on to the leader.
 const HANDED_ON: Duration = Duration::from_secs(60);
@@ -22,6 +23,7 @@ pub struct Member {
     pub lead: Arc<Lead>,
     pub reads: Arc<Reads>,
     pub clock: Arc<ClusterClock>,
+    pub room: Arc<Room>,
 }
 
 impl Member {
@@ -91,6 +93,10 @@ impl Service for Member {
                 ready(Response::Done)
             }
             Request::Clock => ready(Response::Clock { kept_ms: self.clock.kept_ms() }),
+            Request::DiskLow => {
+                self.room.hear(from);
+                ready(Response::Done)
+            }
             Request::Join { .. } | Request::Admit { .. } => Box::pin(self.clone().join(from, request)),
             Request::Status => ready(Response::Member { cluster: identity.cluster, node: identity.node }),
             Request::Form { cluster, node } if (cluster, node) == (identity.cluster, identity.node) => {

@@ -280,6 +280,8 @@ pub enum Request {
     },
     /// The cluster's time, as the asked node kept it.
     Clock,
+    /// The asking node's disk is nearly full.
+    DiskLow,
 }
 
 /// The answer to a [`Request`].
@@ -346,6 +348,7 @@ pub fn put_request(out: &mut BytesMut, number: u64, request: &Request) {
                 out.put_slice(group);
             }
             Request::Clock => out.put_u8(10),
+            Request::DiskLow => out.put_u8(11),
             Request::Join { member } => {
                 out.put_u8(6);
                 out.put_member(member);
@@ -394,6 +397,7 @@ fn read_request(body: &Bytes) -> Option<(u64, Request)> {
         8 => Request::Status,
         9 => Request::Form { cluster: take.u128()?, node: take.u64()? },
         10 => Request::Clock,
+        11 => Request::DiskLow,
         _ => return None,
     };
     Some((number, request))
@@ -552,6 +556,7 @@ mod tests {
             Request::Status,
             Request::Form { cluster: 1 << 100, node: 3 },
             Request::Clock,
+            Request::DiskLow,
         ];
         for (number, request) in requests.into_iter().enumerate() {
             let read = take_request(&frame(|out| put_request(out, number as u64, &request))).unwrap();

@@ -1,0 +1,64 @@
+//! Attempts to break Quorate, for as long as one likes.
+//!
+//!     prove                                       what there is
+//!     prove power-cut --minutes 10 --seed 7       one of them
+//!     prove all --minutes 30                      each for so long
+
+#![allow(clippy::print_stdout)]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use compat_tests::campaigns::{ALL, Campaign, Extent};
+use compat_tests::dice::Dice;
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let (mut names, mut minutes, mut seed) = (Vec::new(), 0.0, Dice::seed()?);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
+        match argument.as_str() {
+            "--minutes" => minutes = value()?.parse().context("--minutes")?,
+            "--seed" => seed = value()?.parse().context("--seed")?,
+            name => names.push(name.to_owned()),
+        }
+    }
+    if names.is_empty() {
+        ALL.iter().for_each(|campaign| println!("{:12} {}", campaign.name, campaign.about));
+        println!("\nprove NAME... | all [--minutes M] [--seed S]");
+        return Ok(());
+    }
+    let is_asked_for = |campaign: &&Campaign| names.iter().any(|name| name == "all" || name == campaign.name);
+    let chosen: Vec<_> = ALL.iter().filter(is_asked_for).collect();
+    if let Some(unknown) =
+        names.iter().find(|name| *name != "all" && chosen.iter().all(|each| each.name != **name))
+    {
+        bail!("there is no {unknown}");
+    }
+    let mut failed = Vec::new();
+    for campaign in chosen {
+        let name = campaign.name;
+        println!("{name}: prove {name} --minutes {minutes} --seed {seed}");
+        let start = Instant::now();
+        let outcome = (campaign.run)(&mut Extent::new(seed, Duration::from_secs_f64(60.0 * minutes)));
+        println!("  time: {:.0?}", start.elapsed());
+        match outcome {
+            Ok(report) => println!("{report}  verdict: passed"),
+            Err(error) => {
+                println!("  verdict: FAILED\n{error:?}");
+                failed.push(name);
+            }
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}

@@ -1,0 +1,71 @@
+//! Disks that fill up under traffic, and are emptied.
+
+use anyhow::{Result, ensure};
+
+use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use crate::client::ask;
+use crate::cluster::PATIENCE;
+use crate::lab::Lab;
+use crate::reply::Reply;
+use crate::wait_for;
+use crate::workload::Workload;
+
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "disk-full",
+    about: "a node's disk, and then every disk, fills up under writers: growth is refused on all nodes, reads and DEL go \
+            on, and nobody has to start again when there is room",
+    run,
+};
+
+const WRITERS: usize = 4;
+/// Rounds that have to be: each node's disk, and all at once.
+const LEAST: usize = 4;
+const WRITES: u64 = 100;
+/// What is left to live on: less than nodes want, more than they need.
+const LEFT_BYTES: u64 = 96 << 20;
+
+fn run(extent: &mut Extent) -> Result<Report> {
+    let mut lab = Lab::prepare(3, DISK_BYTES)?;
+    cluster_for(&mut lab)?;
+    let nodes = lab.cluster.addresses();
+    let workload = Workload::start(&nodes, WRITERS, "disk-full");
+    let mut rounds = 0;
+    while extent.goes_on(rounds, LEAST) {
+        workload.wait_for(WRITES)?;
+        let key = format!("kept:{rounds}");
+        ask(nodes[0], &["SET", &key, "here"])?;
+        let full = if rounds % LEAST == 3 { 0..3 } else { rounds % LEAST..rounds % LEAST + 1 };
+        full.clone().try_for_each(|number| lab.volumes[number].fill(LEFT_BYTES))?;
+        for &node in &nodes {
+            wait_for(&format!("{node} to refuse growth"), PATIENCE, || {
+                Ok(is_refused(ask(node, &["SET", "growth", "x"])).then_some(()))
+            })?;
+            ensure!(ask(node, &["GET", &key])? == Reply::Bulk(b"here".to_vec()), "{node} does not read");
+            ensure!(is_refused(ask(node, &["EVAL", "return redis.call('APPEND', KEYS[1], 'x')", "1", &key])));
+        }
+        let deleted = ask(nodes[extent.dice.below(3)], &["DEL", &key])?;
+        ensure!(deleted == Reply::Int(1), "DEL answers {deleted:?} when a disk is full");
+        full.clone().try_for_each(|number| lab.volumes[number].empty())?;
+        for &node in &nodes {
+            wait_for(&format!("{node} to take growth again"), PATIENCE, || {
+                Ok(ask(node, &["SET", "growth", "x"]).ok())
+            })?;
+        }
+        rounds += 1;
+    }
+    workload.wait_for(WRITES)?;
+    let record = workload.finish()?;
+    nodes.iter().try_for_each(|&node| record.check(node))?;
+    for node in &mut lab.cluster.nodes {
+        ensure!(node.is_running(), "a node ended:\n{}", node.log_tail()?);
+    }
+    let mut report = Report::default();
+    report.add("disks filled and emptied", format!("{rounds} times, no node started again"));
+    report.add("writes", record.summary());
+    report.add("digest of all nodes", agree(&lab.cluster)?);
+    Ok(report)
+}
+
+fn is_refused(reply: Result<Reply>) -> bool {
+    reply.is_err_and(|error| error.to_string().contains("DISKFULL"))
+}

@@ -1,0 +1,106 @@
+//! Long attempts to break a cluster of real processes, each with one kind of violence.
+//!
+//! A campaign goes on for as long as it is given, and at least for a minimum that proves something. It says what it
+//! did: a fault that did not happen, or happened to an idle cluster, proves nothing and is a failure. `cargo test` runs
+//! each for its minimum; `cargo run -p compat-tests --bin prove` runs them for as long as one likes.
+
+mod bit_flips;
+mod disk_full;
+mod failover;
+mod power_cut;
+mod sync_error;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::client::ask;
+use crate::cluster::{Cluster, PATIENCE};
+use crate::dice::Dice;
+use crate::lab::Lab;
+use crate::wait_for;
+
+/// One kind of violence.
+pub struct Campaign {
+    pub name: &'static str,
+    /// What is done, and what must hold.
+    pub about: &'static str,
+    pub run: fn(&mut Extent) -> Result<Report>,
+}
+
+/// All of them, the shortest first.
+pub const ALL: [Campaign; 5] =
+    [bit_flips::CAMPAIGN, disk_full::CAMPAIGN, sync_error::CAMPAIGN, failover::CAMPAIGN, power_cut::CAMPAIGN];
+
+/// The size of a node's disk. Nodes want some of it to be left free.
+const DISK_BYTES: u64 = 2 << 30;
+
+/// How much of a campaign is asked for.
+pub struct Extent {
+    /// Where all choices come from. The machine's timing does not: a seed repeats what was tried, not what came of it.
+    pub seed: u64,
+    pub dice: Dice,
+    lasts: Duration,
+    start: Instant,
+}
+
+impl Extent {
+    /// For so long, and not less than what proves something.
+    #[must_use]
+    pub fn new(seed: u64, lasts: Duration) -> Self {
+        Self { seed, dice: Dice::new(seed), lasts, start: Instant::now() }
+    }
+
+    /// Whether another round is asked for, after so many of the `least` there have to be.
+    #[must_use]
+    pub fn goes_on(&self, rounds: usize, least: usize) -> bool {
+        rounds < least || self.start.elapsed() < self.lasts
+    }
+
+    /// Whether no more than the minimum is asked for.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.lasts.is_zero()
+    }
+}
+
+/// What a campaign did, in figures.
+#[derive(Default)]
+pub struct Report(Vec<(&'static str, String)>);
+
+impl Report {
+    /// Adds a figure.
+    pub fn add(&mut self, name: &'static str, figure: impl fmt::Display) {
+        self.0.push((name, figure.to_string()));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, figure)| writeln!(to, "  {name}: {figure}"))
+    }
+}
+
+/// Starts the nodes of a lab, with all that a campaign wants to ask them.
+fn cluster_for(lab: &mut Lab) -> Result<()> {
+    for node in &mut lab.cluster.nodes {
+        node.options.extend(["--enable-debug-command", "yes"].map(str::to_owned));
+    }
+    lab.cluster.start_all()
+}
+
+/// Waits until all nodes hold the same, by their own account of it: the digest of all keys and values.
+fn agree(cluster: &Cluster) -> Result<String> {
+    let digest = |node| -> Result<String> {
+        let reply = ask(node, &["DEBUG", "DIGEST"])?;
+        Ok(String::from_utf8_lossy(reply.text().context("a digest is text")?).into_owned())
+    };
+    wait_for("all nodes to hold the same", PATIENCE, || {
+        let digests: Result<Vec<_>> = cluster.addresses().into_iter().map(digest).collect();
+        Ok(digests
+            .ok()
+            .filter(|digests| digests.windows(2).all(|pair| pair[0] == pair[1]))
+            .and_then(|mut digests| digests.pop()))
+    })
+}

@@ -1,0 +1,69 @@
+//! Power cuts: of a node, of the leader, of all nodes at once, under writers.
+
+use anyhow::{Result, ensure};
+
+use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use crate::lab::Lab;
+use crate::workload::Workload;
+
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "power-cut",
+    about: "file systems lose their power under writers; nothing acknowledged is lost, nothing refused is there, \
+            and every node starts again by itself",
+    run,
+};
+
+const WRITERS: usize = 8;
+/// Rounds that have to be: each kind of cut at least three times.
+const LEAST: usize = 9;
+/// Acknowledged writes between two cuts.
+const WRITES: u64 = 150;
+
+fn run(extent: &mut Extent) -> Result<Report> {
+    let mut lab = Lab::prepare(3, DISK_BYTES)?;
+    cluster_for(&mut lab)?;
+    let workload = Workload::start(&lab.cluster.addresses(), WRITERS, "power-cut");
+    let (mut of_one, mut of_leader, mut of_all) = (0, 0, 0);
+    let mut rounds = 0;
+    while extent.goes_on(rounds, LEAST) {
+        workload.wait_for(WRITES)?;
+        let cut = match rounds % 3 {
+            0 => {
+                of_one += 1;
+                vec![extent.dice.below(3)]
+            }
+            1 => {
+                of_leader += 1;
+                vec![lab.cluster.leader()?]
+            }
+            _ => {
+                of_all += 1;
+                vec![0, 1, 2]
+            }
+        };
+        // All file systems stop before the first process does: nobody has time to save what others lost.
+        cut.iter().try_for_each(|&number| lab.volumes[number].cut_power())?;
+        cut.iter().try_for_each(|&number| lab.cut_power(number))?;
+        if cut.len() == 1 {
+            workload.wait_for(WRITES)?;
+        }
+        lab.cluster.start_all()?;
+        rounds += 1;
+    }
+    workload.wait_for(WRITES)?;
+    let record = workload.finish()?;
+    lab.cluster.addresses().into_iter().try_for_each(|node| record.check(node))?;
+    let digest = agree(&lab.cluster)?;
+    let mut report = Report::default();
+    report.add(
+        "power cuts",
+        format!(
+            "{} ({of_one} of a node, {of_leader} of the leader, {of_all} of all)",
+            of_one + of_leader + of_all
+        ),
+    );
+    report.add("writes", record.summary());
+    report.add("digest of all nodes", digest);
+    ensure!(of_one.min(of_leader).min(of_all) > 0, "not every kind of cut happened");
+    Ok(report)
+}

@@ -1,0 +1,62 @@
+//! Disks that fail to sync, at each of a node's first syncs.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use crate::lab::{Lab, syscalls};
+use crate::workload::Workload;
+
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "sync-error",
+    about: "a node's k-th sync fails, and all after it: it ends by itself, the cluster goes on, and on a good disk \
+            the node comes back with all that was acknowledged",
+    run,
+};
+
+const WRITERS: usize = 8;
+/// Rounds that have to be.
+const LEAST: usize = 8;
+/// How many of the first syncs are to fail. As many rounds take each; the shortest run is spread over them.
+const SYNCS: usize = 50;
+const WRITES: u64 = 50;
+/// What the node may end with: it could not start, its log failed, its store failed.
+const CODES: [i32; 3] = [1, 70, 71];
+
+fn run(extent: &mut Extent) -> Result<Report> {
+    let mut lab = Lab::prepare(3, DISK_BYTES)?;
+    cluster_for(&mut lab)?;
+    let workload = Workload::start(&lab.cluster.addresses(), WRITERS, "sync-error");
+    let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
+    let mut rounds = 0;
+    while extent.goes_on(rounds, LEAST) {
+        let step = if extent.is_short() { SYNCS / LEAST } else { 1 };
+        let sync = 1 + rounds * step % SYNCS;
+        let number = extent.dice.below(3);
+        let launcher = lab.network.enter(number);
+        let node = lab.node(number);
+        node.terminate()?;
+        node.launcher = [launcher.clone(), syscalls::failing_syncs(sync)].concat();
+        node.start()?;
+        let status = node.wait_exit().with_context(|| format!("after its sync number {sync} failed"))?;
+        let code = status.code().with_context(|| format!("sync {sync}: {status}"))?;
+        ensure!(CODES.contains(&code), "sync {sync}: it ended with {code}:\n{}", node.log_tail()?);
+        *codes.entry(code).or_default() += 1;
+        // Two of three go on.
+        workload.wait_for(WRITES)?;
+        let node = lab.node(number);
+        node.launcher = launcher;
+        node.restart()?;
+        rounds += 1;
+    }
+    workload.wait_for(WRITES)?;
+    let record = workload.finish()?;
+    lab.cluster.addresses().into_iter().try_for_each(|node| record.check(node))?;
+    let mut report = Report::default();
+    report.add("nodes whose disk failed", rounds);
+    report.add("exit codes", format!("{codes:?}"));
+    report.add("writes", record.summary());
+    report.add("digest of all nodes", agree(&lab.cluster)?);
+    Ok(report)
+}

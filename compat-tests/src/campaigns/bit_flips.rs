@@ -20,7 +20,7 @@ pub const CAMPAIGN: Campaign = Campaign {
 const KEYS: usize = 100;
 const VALUE_BYTES: usize = 300;
 /// Flips that have to be.
-const LEAST: usize = 5;
+const LEAST: usize = 3;
 /// The code a node ends with when its store is not what it wrote.
 const STORE_FAILED: i32 = 71;
 

@@ -23,7 +23,7 @@ pub const CAMPAIGN: Campaign = Campaign {
 };
 
 /// Failovers of each kind that have to be.
-const LEAST: usize = 2;
+const LEAST: usize = 1;
 /// Calls between two failovers, so that there was peace.
 const CALLS: usize = 50;
 

@@ -14,8 +14,8 @@ pub const CAMPAIGN: Campaign = Campaign {
 };
 
 const WRITERS: usize = 8;
-/// Rounds that have to be: each kind of cut at least three times.
-const LEAST: usize = 9;
+/// Rounds that have to be: each kind of cut twice.
+const LEAST: usize = 6;
 /// Acknowledged writes between two cuts.
 const WRITES: u64 = 150;
 

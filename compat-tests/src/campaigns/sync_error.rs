@@ -17,7 +17,7 @@ pub const CAMPAIGN: Campaign = Campaign {
 
 const WRITERS: usize = 8;
 /// Rounds that have to be.
-const LEAST: usize = 8;
+const LEAST: usize = 4;
 /// How many of the first syncs are to fail. As many rounds take each; the shortest run is spread over them.
 const SYNCS: usize = 50;
 const WRITES: u64 = 50;

@@ -1,16 +1,19 @@
-//! Clients that look for the leader, each in its way: as Sentinels' clients, as a cluster's, as Valkey's.
+//! Clients that look for the leader, each in its way: as Sentinels' clients, as a cluster's, as Valkey's. First what
+//! they are told, then other people's libraries that go by it while the leader is killed.
 
 #![allow(clippy::print_stdout)]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use compat_tests::client::Connection;
+use compat_tests::client::{Connection, ask};
 use compat_tests::cluster::Cluster;
+use compat_tests::program::{self, Driver, Talk};
 use compat_tests::reply::Reply;
-use compat_tests::wait_for;
+use compat_tests::{alone, wait_for};
 
 const MASTER: &str = "lockservice";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -125,4 +128,109 @@ fn valkeys_clients_are_sent_to_the_leader_if_they_want() -> Result<()> {
     ensure!(shown(&follower.call(&["GET", "k"])?) == "\"v\"");
     ensure!(shown(&follower.call(&["SET", "k", "w"])?) == redirect);
     Ok(())
+}
+
+/// Numbers that each must have written before the leader is killed, and again after.
+const NUMBERS: usize = 50;
+
+/// A client library in one of its ways to find the leader.
+struct Finder {
+    name: &'static str,
+    program: Talk,
+}
+
+impl Finder {
+    fn start(name: &'static str, mut program: Command, how: &str, nodes: &[SocketAddr]) -> Result<Self> {
+        program.args([how, MASTER, name]).args(nodes.iter().map(ToString::to_string));
+        let mut program = Talk::start(&mut program)?;
+        program.take("work")?;
+        program.take("write")?;
+        Ok(Self { name, program })
+    }
+
+    /// The numbers that were written, and how often each was.
+    fn written(&self, node: SocketAddr) -> Result<BTreeMap<u64, usize>> {
+        let reply = ask(node, &["LRANGE", &format!("{}:numbers", self.name), "0", "-1"])?;
+        let Reply::Array(numbers) = reply else { anyhow::bail!("LRANGE answers an array") };
+        let mut written = BTreeMap::new();
+        for number in &numbers {
+            *written.entry(text(number)?.parse()?).or_default() += 1;
+        }
+        Ok(written)
+    }
+
+    /// Waits until it has written more.
+    fn goes_on(&self, node: SocketAddr) -> Result<()> {
+        let goal = self.written(node)?.len() + NUMBERS;
+        wait_for(&format!("{} to write", self.name), PATIENCE, || {
+            Ok((self.written(node)?.len() >= goal).then_some(()))
+        })
+    }
+
+    /// Waits until it writes on a connection to the leader itself.
+    fn finds(&self, leader: SocketAddr) -> Result<()> {
+        let (called, pushing) = (format!(" name={} ", self.name), " cmd=rpush ");
+        wait_for(&format!("{} to find {leader}", self.name), PATIENCE, || {
+            let clients = text(&ask(leader, &["CLIENT", "LIST"])?)?;
+            let mut lines = clients.lines();
+            Ok(lines.any(|line| line.contains(&called) && line.contains(pushing)).then_some(()))
+        })
+    }
+
+    /// Every number that was acknowledged must be there once, and those of unknown fate at most once.
+    fn judge(&mut self, survivors: &[SocketAddr]) -> Result<()> {
+        let told = self.program.take("stop")?;
+        let mut words = told.split(' ');
+        let mut word = || words.next().context("three words");
+        let (attempted, longest): (u64, u64) = (word()?.parse()?, word()?.parse()?);
+        let unknown: Vec<u64> =
+            words.next().unwrap_or_default().split(',').filter_map(|number| number.parse().ok()).collect();
+        println!(
+            "{}: {attempted} numbers while the leader was killed, {} of them of unknown fate; the longest pause was {longest} ms",
+            self.name,
+            unknown.len()
+        );
+        for &node in survivors {
+            let written = self.written(node)?;
+            let often: Vec<_> = written.iter().filter(|(_, times)| **times > 1).collect();
+            let lost: Vec<_> = (0..attempted)
+                .filter(|number| !unknown.contains(number) && !written.contains_key(number))
+                .collect();
+            ensure!(often.is_empty() && lost.is_empty(), "{}: lost {lost:?}, doubled {often:?}", self.name);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn other_peoples_clients_follow_the_leader() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = start()?;
+    let nodes = cluster.addresses();
+    let python = || program::python("discovery.py");
+    let node = || program::node("discovery.mjs");
+    let mut finders = vec![
+        Finder::start("redis-py-sentinel", python()?, "sentinel", &nodes)?,
+        Finder::start("redis-py-cluster", python()?, "cluster", &nodes)?,
+        Finder::start("ioredis-sentinel", node()?, "ioredis-sentinel", &nodes)?,
+        Finder::start("ioredis-cluster", node()?, "ioredis-cluster", &nodes)?,
+        Finder::start("node-redis-sentinel", node()?, "node-redis-sentinel", &nodes)?,
+        Finder::start("node-redis-cluster", node()?, "node-redis-cluster", &nodes)?,
+    ];
+    let leader = cluster.leader()?;
+    for finder in &finders {
+        finder.goes_on(nodes[leader])?;
+        finder.finds(nodes[leader])?;
+    }
+    cluster.nodes[leader].kill();
+    let next = nodes[cluster.leader()?];
+    for finder in &finders {
+        finder.goes_on(next)?;
+        // A cluster's client that asks while there is no leader is told of any node, and is well served there.
+        if finder.name.ends_with("sentinel") {
+            finder.finds(next)?;
+        }
+    }
+    let survivors: Vec<_> = nodes.iter().copied().filter(|&node| node != nodes[leader]).collect();
+    finders.iter_mut().try_for_each(|finder| finder.judge(&survivors))
 }

@@ -29,7 +29,9 @@
 //!   nothing has been shown.
 //!
 //! Reading order: [`history`], [`lines`] (its text), [`coverage`]; [`model`] and [`search`] (the black-box checker),
-//! [`strings`] (registers, counters, transactions on several keys).
+//! [`strings`] (registers, counters, transactions on several keys); [`appends`] (lists, through [`cycles`] in a graph),
+//! [`sets`]; [`locks`], [`leases`]; [`messages`] and [`events`] (what subscribers are told); [`revisions`] (the oracle for
+//! servers that tell revisions, with [`object`] and [`realtime`]).
 
 pub mod history;
 
@@ -42,6 +44,26 @@ pub mod model;
 pub mod search;
 
 pub mod strings;
+
+pub mod cycles;
+
+pub mod appends;
+
+pub mod sets;
+
+pub mod realtime;
+
+pub mod locks;
+
+pub mod leases;
+
+pub mod messages;
+
+pub mod events;
+
+pub mod object;
+
+pub mod revisions;
 
 #[cfg(test)]
 mod tests;

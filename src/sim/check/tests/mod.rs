@@ -1,17 +1,22 @@
 //! Histories whose verdicts are known, and agreement with checkers that try everything.
 
+mod appends;
 mod brute;
 mod files;
+mod locks;
+mod revisions;
+mod sets;
 mod speed;
 mod strings;
+mod subscribers;
 
 use super::Verdict;
 use super::history::{History, Outcome, Request, Value};
 
-/// `nil`, `7`, `OK`, `[a b]`.
+/// `nil`, `7`, `OK`, `[a 1]` (texts).
 fn value(text: &str) -> Value {
     if let Some(items) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        return Value::List(items.split_whitespace().map(value).collect());
+        return Value::List(items.split_whitespace().map(Value::text).collect());
     }
     match (text, text.parse()) {
         ("nil", _) => Value::Nil,

@@ -8,7 +8,7 @@ use compat_tests::cluster::Cluster;
 use compat_tests::suite::{self, redis_tcl, source};
 
 /// The units that are about what Quorate has.
-const UNITS: [&str; 18] = [
+const UNITS: [&str; 19] = [
     "protocol",
     "keyspace",
     "scan",
@@ -16,6 +16,7 @@ const UNITS: [&str; 18] = [
     "type/string",
     "type/incr",
     "type/hash",
+    "type/list-3",
     "expire",
     "multi",
     "quit",

@@ -81,9 +81,18 @@ pub fn redirects(command: &Command, session: &Session) -> bool {
 }
 
 /// Whether `command` may write, be it on other nodes only: what CLIENT PAUSE WRITE makes wait.
+/// Scripts that are kept change no data; of others `only_reads` tells whether they have said that they will not write.
 #[must_use]
-pub fn may_write(command: &Command, session: &Session) -> bool {
-    runs(command, session, |command| matches!(command.lane, Lane::Write(_)))
+pub fn may_write(
+    command: &Command,
+    argv: &[Bytes],
+    session: &Session,
+    only_reads: impl Fn(&Command, &[Bytes]) -> bool,
+) -> bool {
+    runs(command, argv, session, |command, argv| {
+        let writes = matches!(command.lane, Lane::Write(_)) && command.spec.parent() != Some("SCRIPT");
+        writes && !only_reads(command, argv)
+    })
 }
 
 /// Why `command` must not run for want of room, if it must not: it may add data. Above `maxmemory` a transaction
@@ -91,10 +100,11 @@ pub fn may_write(command: &Command, session: &Session) -> bool {
 #[must_use]
 pub fn lacks_room(
     command: &Command,
+    argv: &[Bytes],
     session: &Session,
     shortage: impl FnOnce() -> Option<Shortage>,
 ) -> Option<ClientError> {
-    let grows = runs(command, session, |command| command.spec.flags.has(Flags::DENYOOM));
+    let grows = runs(command, argv, session, |command, _| command.spec.flags.has(Flags::DENYOOM));
     if !grows && !queues(command, session) {
         return None;
     }
@@ -103,10 +113,17 @@ pub fn lacks_room(
 }
 
 /// Whether `command` is of a kind, or is the EXEC of one that is.
-fn runs(command: &Command, session: &Session, is_one: impl Fn(&Command) -> bool) -> bool {
+fn runs(
+    command: &Command,
+    argv: &[Bytes],
+    session: &Session,
+    is_one: impl Fn(&Command, &[Bytes]) -> bool,
+) -> bool {
     let queued = || session.transaction().into_iter().flat_map(|queue| queue.commands());
-    let exec = || queued().filter_map(|queued| resolve(&queued.argv).ok()).any(|found| is_one(found.command));
-    is_one(command) || (command.spec.name == "EXEC" && exec())
+    let exec = || {
+        queued().any(|queued| resolve(&queued.argv).is_ok_and(|found| is_one(found.command, &queued.argv)))
+    };
+    is_one(command, argv) || (command.spec.name == "EXEC" && exec())
 }
 
 /// The reply to a command that must not run: unknown, of the wrong number of arguments, or refused. It

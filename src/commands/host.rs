@@ -51,6 +51,8 @@ pub trait Host: Send + Sync {
     fn pause(&self, scope: PauseScope, length: Duration);
     /// Ends the pause.
     fn unpause(&self);
+    /// Whether this node, while it leads, sees to it that keys end on time if nobody asks for them.
+    fn expire_actively(&self, on: bool);
     /// When the last checkpoint was made, or the node started, in milliseconds since the Unix epoch.
     fn last_checkpoint_ms(&self) -> u64;
     /// Begins a checkpoint, unless one is being made.

@@ -56,6 +56,19 @@ use crate::resp::Reply;
 use crate::session::Session as Connection;
 use crate::store::{Txn, View};
 
+/// Whether a command calls a script or function that has said that it will not write.
+#[must_use]
+pub fn only_reads(command: &Command, argv: &[Bytes], view: &View) -> bool {
+    let Some(name) = argv.get(1) else { return false };
+    let only_reads = match command.spec.name {
+        "EVAL" | "EVALSHA" => script::only_reads(command.spec.name == "EVAL", name, view),
+        "FCALL" => function::only_reads(name, view),
+        _ => Ok(false),
+    };
+    // One that fails to be found writes nothing, but is for the command itself to refuse.
+    only_reads.unwrap_or(false)
+}
+
 /// A command that may change the state. It is proposed, and runs on every node when applied.
 ///
 /// `execute` must be deterministic: the same state, arguments, `tx.now()` and `tx.rng()` give the same
@@ -113,12 +126,17 @@ pub trait Logged: Node {
     fn apply(self, tx: &mut Txn) -> Result<Reply>;
 }
 
+/// A question about the state.
+pub type Look = Box<dyn Fn(&View) -> Result<Reply> + Send + Sync>;
+
 /// What a [`Node`] command answers with.
 pub enum Answer {
     /// The reply.
     Now(Reply),
     /// The reply, after a pause (DEBUG SLEEP).
     After(Duration, Reply),
+    /// What this says of the state, behind a barrier. It may be asked again.
+    Look(Look),
     /// The reply, once everything applied so far is in a checkpoint.
     Checkpoint(Reply),
     /// A hash of the state behind everything that was acknowledged so far, as 40 hexadecimal digits.

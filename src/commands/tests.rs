@@ -134,7 +134,15 @@ fn keys_agree_with_the_syntax() {
         let required = required(&arguments);
         let named: Vec<usize> = (0..required.len()).filter(|place| names_key(required[*place])).collect();
         let places = spec.keys.places(name_words + required.len()).map(|place| place - name_words);
-        assert_eq!(places.collect::<Vec<_>>(), named, "{}", spec.name);
+        let mut places = places.collect::<Vec<_>>();
+        if spec.keys.counted_at > 0 {
+            let counted_at = spec.keys.counted_at - name_words;
+            assert_eq!(required[counted_at], "numkeys", "{}", spec.name);
+            // They may be none.
+            places
+                .extend(required.get(counted_at + 1).filter(|name| names_key(name)).map(|_| counted_at + 1));
+        }
+        assert_eq!(places, named, "{}", spec.name);
     }
 }
 
@@ -206,11 +214,18 @@ fn sample(name: &str, chance: &mut Chance) -> String {
 
 /// Arguments that fit the syntax.
 fn generate(arguments: &[Argument], chance: &mut Chance, argv: &mut Vec<Bytes>) {
+    let mut count_at = None;
     for argument in arguments {
         if argument.optional && chance.below(2) == 0 {
             continue;
         }
-        for round in 0..if argument.multiple { 1 + chance.below(3) } else { 1 } {
+        let rounds = if argument.multiple { 1 + chance.below(3) } else { 1 };
+        match (argument.name.as_str(), count_at) {
+            ("numkeys", _) => count_at = Some(argv.len()),
+            ("key", Some(place)) if !argument.optional => argv[place] = rounds.to_string().into(),
+            _ => {}
+        }
+        for round in 0..rounds {
             // `ID client-id [client-id ...]` has its token once.
             if let Some(token) = argument.token.filter(|_| round == 0) {
                 argv.push(Bytes::from_static(token.as_bytes()));

@@ -130,7 +130,7 @@ fn int(text: &str, min: i64, max: i64) -> Result<String, String> {
 fn bytes_or_percent(text: &str) -> Result<String, String> {
     const NEITHER: &str = "argument must be a memory or percent value";
     let Some(share) = text.strip_suffix('%') else {
-        return parse_bytes(text).map(|bytes| bytes.to_string()).ok_or_else(|| NEITHER.to_owned());
+        return byte_count(text).map(|bytes| bytes.to_string()).ok_or_else(|| NEITHER.to_owned());
     };
     let share =
         Some(share).filter(|share| !share.starts_with('+')).and_then(|share| share.parse::<u64>().ok());
@@ -142,7 +142,7 @@ fn bytes_or_percent(text: &str) -> Result<String, String> {
 }
 
 fn bytes(text: &str, min: u64, max: u64) -> Result<String, String> {
-    let value = parse_bytes(text).ok_or("argument must be a memory value")?;
+    let value = byte_count(text).ok_or("argument must be a memory value")?;
     if (min..=max).contains(&value) {
         Ok(value.to_string())
     } else {
@@ -152,7 +152,8 @@ fn bytes(text: &str, min: u64, max: u64) -> Result<String, String> {
 
 /// The size that `text` says: digits, and `b`, `k`, `kb`, `m`, `mb`, `g` or `gb` in any case, of which the
 /// ones with a `b` count in 1,024s.
-fn parse_bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn byte_count(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
@@ -232,8 +233,8 @@ impl OutputLimits {
             };
             let complain = || "Error in hard, soft or soft_seconds setting in buffer limit configuration.";
             *place = OutputLimit {
-                hard_bytes: parse_bytes(quad[1]).ok_or_else(complain)?,
-                soft_bytes: parse_bytes(quad[2]).ok_or_else(complain)?,
+                hard_bytes: byte_count(quad[1]).ok_or_else(complain)?,
+                soft_bytes: byte_count(quad[2]).ok_or_else(complain)?,
                 soft_seconds: quad[3].parse().map_err(|_| complain())?,
             };
         }

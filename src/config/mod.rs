@@ -19,7 +19,7 @@ mod settings;
 mod texts;
 
 pub use events::Events;
-pub use format::{OutputLimit, OutputLimits};
+pub use format::{OutputLimit, OutputLimits, byte_count};
 pub use help::{readme_remembered, readme_table};
 pub use parse::{ConfigError, Dev, Invocation, parse};
 pub use settings::Settings;

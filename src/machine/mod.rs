@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crate::commands;
 use crate::error::StoreError;
 use crate::resp::Reply;
-use crate::store::{Author, Event, Store, Touch, Txn};
+use crate::store::{Author, Called, Event, Store, Touch, Txn};
 use crate::types::{expiry, keyspace};
 use entry::{Call, Commands, Entry, GroupHeader, Guard, Proposed};
 use origins::{Admission, Origins, take_u32, take_u64};
@@ -67,11 +67,14 @@ pub struct Applied {
     pub next_deadline: Option<u64>,
 }
 
+/// What the scripts among a group's commands have called, each with its command's place. Not kept for later.
+pub type Calls = Arc<Vec<(usize, Called)>>;
+
 /// What became of a group.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// It ran; a reply to each of its commands.
-    Answered { sequence: u64, replies: Arc<Vec<Reply>> },
+    Answered { sequence: u64, replies: Arc<Vec<Reply>>, called: Calls },
     /// One before it is missing in the log: all from that one on must be sent again.
     Refused { sequence: u64 },
 }
@@ -230,13 +233,20 @@ impl Machine {
             Admission::Apply => {}
         }
         tx.effects.shortage = group.shortage;
+        tx.set_telling(ours);
+        let mut calls = Vec::new();
         let mut replies = Vec::with_capacity(group.commands as usize);
         while let Some(command) =
             commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
         {
             tx.effects.author = ours.then_some(Author { sequence: group.sequence, place: replies.len() });
             *words += command.words();
+            let place = replies.len();
             replies.push(run(tx, &command)?);
+            let called = tx.take_called();
+            if !called.is_empty() {
+                calls.push((place, called));
+            }
             keyspace::commit(tx);
             if tx.take_read() && tx.effects.touched.is_some() {
                 tx.effects.readers.extend(tx.effects.author);
@@ -245,7 +255,8 @@ impl Machine {
         (tx.effects.author, tx.effects.shortage) = (None, None);
         let replies = Arc::new(replies);
         self.stamp.origins.answer(group, Arc::clone(&replies));
-        Ok(ours.then_some(Outcome::Answered { sequence: group.sequence, replies }))
+        let (sequence, called) = (group.sequence, Arc::new(calls));
+        Ok(ours.then_some(Outcome::Answered { sequence, replies, called }))
     }
 
     /// The answers to this node's own groups that the state still keeps: after a snapshot was installed,
@@ -254,7 +265,11 @@ impl Machine {
     pub fn kept_outcomes(&self) -> Vec<Outcome> {
         let (node, boot) = self.local;
         let kept = self.stamp.origins.answers(node, boot);
-        kept.map(|(sequence, replies)| Outcome::Answered { sequence, replies: Arc::clone(replies) }).collect()
+        let answered = |(sequence, replies)| {
+            let (replies, called) = (Arc::clone(replies), Calls::default());
+            Outcome::Answered { sequence, replies, called }
+        };
+        kept.map(answered).collect()
     }
 
     /// Begins a checkpoint of the state as it is now. `false` if the last one is still being written.

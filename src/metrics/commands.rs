@@ -20,7 +20,7 @@ pub struct CommandLabel {
 }
 
 /// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// It ran.
     Done,
@@ -43,6 +43,7 @@ struct Cell {
     micros: AtomicU64,
     failed: AtomicU64,
     rejected: AtomicU64,
+    untimed: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
 }
 
@@ -55,6 +56,8 @@ pub struct Figures {
     pub micros: u64,
     pub failed: u64,
     pub rejected: u64,
+    /// Of `calls`, those whose time is in that of the script that made them.
+    untimed: u64,
     buckets: [u64; BUCKETS],
 }
 
@@ -70,6 +73,7 @@ impl CommandStats {
             micros: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            untimed: AtomicU64::new(0),
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
         };
         let shard = || labels.iter().map(|_| cell()).collect();
@@ -96,6 +100,22 @@ impl CommandStats {
         cell.buckets[bucket(micros)].fetch_add(1, Relaxed);
     }
 
+    /// Counts what scripts have called: the time it took is in theirs.
+    pub fn record_untimed(&self, index: usize, outcome: Outcome, count: u64) {
+        let cell = &self.shards[thread_number() % self.shards.len()][index];
+        match outcome {
+            Outcome::Rejected => {
+                cell.rejected.fetch_add(count, Relaxed);
+                return;
+            }
+            Outcome::Failed => {
+                cell.failed.fetch_add(count, Relaxed);
+            }
+            Outcome::Done => {}
+        }
+        cell.untimed.fetch_add(count, Relaxed);
+    }
+
     /// How the commands are called, in the order of their indexes.
     #[must_use]
     pub fn labels(&self) -> &[CommandLabel] {
@@ -110,11 +130,12 @@ impl CommandStats {
             sum.micros = sum.micros.wrapping_add(cell.micros.load(Relaxed));
             sum.failed += cell.failed.load(Relaxed);
             sum.rejected += cell.rejected.load(Relaxed);
+            sum.untimed += cell.untimed.load(Relaxed);
             for (sum, bucket) in sum.buckets.iter_mut().zip(&cell.buckets) {
                 *sum += bucket.load(Relaxed);
             }
         }
-        sum.calls = sum.buckets.iter().sum();
+        sum.calls = sum.timed() + sum.untimed;
         sum
     }
 
@@ -127,9 +148,8 @@ impl CommandStats {
     /// Sets all to zero. What is counted meanwhile may or may not survive.
     pub fn reset(&self) {
         for cell in self.shards.iter().flatten() {
-            for counter in [&cell.micros, &cell.failed, &cell.rejected].into_iter().chain(&cell.buckets) {
-                counter.store(0, Relaxed);
-            }
+            let counters = [&cell.micros, &cell.failed, &cell.rejected, &cell.untimed];
+            counters.into_iter().chain(&cell.buckets).for_each(|counter| counter.store(0, Relaxed));
         }
     }
 }
@@ -147,11 +167,17 @@ impl Figures {
         if self.calls == 0 { 0.0 } else { self.micros as f64 / self.calls as f64 }
     }
 
+    /// The calls whose time is known.
+    fn timed(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
     /// The time in microseconds that `percent` of the calls did not exceed, rounded up to the end of its
     /// bucket.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> u64 {
-        let rank = ((percent / 100.0 * self.calls as f64).ceil() as u64).clamp(1, self.calls.max(1));
+        let calls = self.timed();
+        let rank = ((percent / 100.0 * calls as f64).ceil() as u64).clamp(1, calls.max(1));
         let mut seen = 0;
         let found = self.buckets.iter().position(|count| {
             seen += count;
@@ -167,7 +193,7 @@ impl Figures {
         let last = BUCKETS.ilog2() + BUCKETS as u32 / 4;
         let mut shown: Vec<(u64, u64)> = Vec::new();
         for micros in (0..last).map(|octave| 1_u64 << octave) {
-            let count = if bucket(micros) == BUCKETS - 1 { self.calls } else { self.below(micros) };
+            let count = if bucket(micros) == BUCKETS - 1 { self.timed() } else { self.below(micros) };
             if shown.last().map_or(0, |(_, count)| *count) < count {
                 shown.push((micros, count));
             }
@@ -180,6 +206,7 @@ impl Figures {
         self.micros = self.micros.wrapping_add(other.micros);
         self.failed += other.failed;
         self.rejected += other.rejected;
+        self.untimed += other.untimed;
         for (sum, bucket) in self.buckets.iter_mut().zip(&other.buckets) {
             *sum += bucket;
         }
@@ -193,7 +220,7 @@ impl Figures {
 
 impl Default for Figures {
     fn default() -> Self {
-        Self { calls: 0, micros: 0, failed: 0, rejected: 0, buckets: [0; BUCKETS] }
+        Self { calls: 0, micros: 0, failed: 0, rejected: 0, untimed: 0, buckets: [0; BUCKETS] }
     }
 }
 
@@ -307,9 +334,9 @@ fn render_histograms(text: &mut Text, labels: &[CommandLabel], used: &[(&Command
             let end = micros as f64 / 1e6;
             text.series(&bucket, &[("class", &class), ("le", &end)], sum.below(micros));
         }
-        text.series(&bucket, &[("class", &class), ("le", &"+Inf")], sum.calls);
+        text.series(&bucket, &[("class", &class), ("le", &"+Inf")], sum.timed());
         text.series(&format!("{name}_sum"), &[("class", &class)], sum.micros as f64 / 1e6);
-        text.series(&format!("{name}_count"), &[("class", &class)], sum.calls);
+        text.series(&format!("{name}_count"), &[("class", &class)], sum.timed());
     }
 }
 
@@ -345,6 +372,19 @@ mod tests {
         assert!((figures.micros_per_call() - 20.0).abs() < f64::EPSILON);
         assert!(stats.read(1).is_empty());
         assert_eq!(stats.calls(), 2);
+    }
+
+    #[test]
+    fn what_scripts_call_has_no_time_of_its_own() {
+        let stats = stats();
+        stats.record(0, Duration::from_micros(1000), Outcome::Done);
+        stats.record_untimed(0, Outcome::Done, 5);
+        stats.record_untimed(0, Outcome::Failed, 2);
+        stats.record_untimed(0, Outcome::Rejected, 1);
+        let figures = stats.read(0);
+        assert_eq!((figures.calls, figures.failed, figures.rejected), (8, 2, 1));
+        assert!(figures.percentile(50.0) >= 1000);
+        assert_eq!(figures.cumulative().last(), Some(&(1024, 1)));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! A node, as its commands and its metrics see it.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::figures::data_bytes;
 use super::{Contributor, Node, housekeeping};
 use crate::commands::host::{
     ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, Member, MemoryInfo, NodeInfo,
@@ -16,131 +15,19 @@ use crate::commands::host::{
 };
 use crate::commands::server::{LatencyEvent, LatencyMonitor, SlowLog};
 use crate::commands::{self, host};
-use crate::config::{Config, Events, Settings};
-use crate::env::Env;
+use crate::config::Events;
 use crate::error::ClientError;
 use crate::metrics::{self, Process};
 use crate::raft::Role;
 use crate::session::Client;
-use crate::store::Store;
 use crate::types::{expiry, libraries, scripts};
 
 /// The option whose value is in the state.
 const NOTIFY: &str = "notify-keyspace-events";
-/// Error codes counted one by one; more are counted as one, as a client may make them up.
-const ERROR_CODES_MAX: usize = 128;
-/// How long a reading of the data's size is good for.
-const MEMORY_AGE: Duration = Duration::from_millis(100);
 /// How often WAIT looks again.
 const REPLICAS_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a node remembers only for those who ask how it does.
-pub struct Figures {
-    env: Env,
-    started: Duration,
-    run_id: String,
-    port: u16,
-    /// What the node was started with.
-    config: Config,
-    startup_bytes: u64,
-    errors: Mutex<BTreeMap<String, u64>>,
-    slow_log: SlowLog,
-    pub latency: Arc<LatencyMonitor>,
-    last_look: Mutex<Look>,
-    /// By the wall clock; 0 before the first since the start.
-    pub last_checkpoint_ms: Arc<AtomicU64>,
-    /// The size of the data, and when it was read (both 0 before the first time).
-    memory_bytes: AtomicU64,
-    memory_read_ms: AtomicU64,
-}
-
-/// Counters at one moment. INFO's rates are those since the INFO before it.
-#[derive(Clone, Copy, Default)]
-struct Look {
-    at: Duration,
-    commands: u64,
-    input_bytes: u64,
-    output_bytes: u64,
-    rates: Rates,
-}
-
-/// Of late, each second.
-#[derive(Clone, Copy, Default)]
-struct Rates {
-    commands: u64,
-    input_kib: f64,
-    output_kib: f64,
-}
-
-impl Look {
-    /// A look at `at`. Too soon after the one before it changes nothing: of so little time no rate can be told.
-    fn again(self, at: Duration, commands: u64, input_bytes: u64, output_bytes: u64) -> Self {
-        let seconds = at.saturating_sub(self.at).as_secs_f64();
-        if seconds < 0.1 {
-            return self;
-        }
-        // CONFIG RESETSTAT may have come between.
-        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-        let rates = Rates {
-            commands: rate(commands, self.commands).round() as u64,
-            input_kib: rate(input_bytes, self.input_bytes) / 1024.0,
-            output_kib: rate(output_bytes, self.output_bytes) / 1024.0,
-        };
-        Self { at, commands, input_bytes, output_bytes, rates }
-    }
-}
-
-impl Figures {
-    pub fn new(env: &Env, config: &Config, client_address: &str) -> Self {
-        let run_id = (0..3).map(|_| format!("{:016x}", env.rng.next_u64())).collect::<String>();
-        Self {
-            env: env.clone(),
-            started: env.clock.monotonic(),
-            run_id: run_id[..40].to_owned(),
-            port: port(client_address),
-            config: config.clone(),
-            startup_bytes: Process::read().resident_bytes,
-            errors: Mutex::default(),
-            slow_log: SlowLog::default(),
-            latency: Arc::default(),
-            last_look: Mutex::new(Look { at: env.clock.monotonic(), ..Look::default() }),
-            last_checkpoint_ms: Arc::default(),
-            memory_bytes: AtomicU64::new(0),
-            memory_read_ms: AtomicU64::new(0),
-        }
-    }
-
-    /// The path of the file of options, empty without one.
-    fn config_file(&self) -> String {
-        let file = self
-            .config
-            .file
-            .as_deref()
-            .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
-        file.map_or_else(String::new, |file| file.display().to_string())
-    }
-
-    /// Whether the data is larger than it may be. Looked up now and then only: the database has to be asked.
-    pub fn over_memory_limit(&self, settings: &Settings, store: &Store) -> bool {
-        let Some(limit) = settings.memory_bytes_max() else { return false };
-        let now = self.env.clock.monotonic().as_millis() as u64;
-        let read = self.memory_read_ms.load(Ordering::Relaxed);
-        if read == 0 || now.saturating_sub(read) > MEMORY_AGE.as_millis() as u64 {
-            self.memory_bytes.store(data_bytes(store), Ordering::Relaxed);
-            self.memory_read_ms.store(now.max(1), Ordering::Relaxed);
-        }
-        self.memory_bytes.load(Ordering::Relaxed) > limit
-    }
-}
-
-/// The size of the data: the database's pages in use, and what is not in it yet. The process' own memory says
-/// nothing of it, since the system counts the pages of the database that it happens to keep.
-fn data_bytes(store: &Store) -> u64 {
-    let stats = store.stats().unwrap_or_default();
-    stats.used_bytes + stats.active_bytes + stats.frozen_bytes
-}
-
-fn port(address: &str) -> u16 {
+pub(super) fn port(address: &str) -> u16 {
     address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0)
 }
 
@@ -152,12 +39,13 @@ fn host_and_port(address: &str) -> (String, u16) {
 impl Node {
     /// An error reply was given.
     pub fn count_error(&self, error: &ClientError) {
-        self.metrics.hot.error_replies.fetch_add(1, Ordering::Relaxed);
-        let mut errors = self.figures.errors.lock().expect("no holder panics");
-        let code = error.code();
-        if errors.len() < ERROR_CODES_MAX || errors.contains_key(code) {
-            *errors.entry(code.to_owned()).or_default() += 1;
-        }
+        self.count_errors(error.code(), 1);
+    }
+
+    /// So many of this code.
+    pub fn count_errors(&self, code: &str, count: u64) {
+        self.metrics.hot.error_replies.fetch_add(count, Ordering::Relaxed);
+        self.figures.count_errors(code, count);
     }
 
     /// A command took long.
@@ -556,6 +444,10 @@ impl Host for Node {
         self.pause.end();
     }
 
+    fn expire_actively(&self, on: bool) {
+        self.expires.store(on, Ordering::Relaxed);
+    }
+
     fn last_checkpoint_ms(&self) -> u64 {
         match self.figures.last_checkpoint_ms.load(Ordering::Relaxed) {
             0 => self.env.clock.wall_ms().saturating_sub(self.uptime().as_millis() as u64),
@@ -619,6 +511,7 @@ impl Host for Node {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Look;
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 //! an earlier leader began.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -45,6 +46,8 @@ pub struct Housekeeping {
     pub checkpoint_interval: Duration,
     pub data: std::path::PathBuf,
     pub room: Arc<Room>,
+    /// Whether keys are made to end on time; see [`Host::expire_actively`](crate::commands::Host).
+    pub expires: Arc<AtomicBool>,
 }
 
 impl Housekeeping {
@@ -54,7 +57,7 @@ impl Housekeeping {
         let mut view = self.consensus.view();
         loop {
             let leads = view.borrow_and_update().role == Role::Leader;
-            let next = *deadline.borrow_and_update();
+            let next = deadline.borrow_and_update().filter(|_| self.expires.load(Ordering::Relaxed));
             let garbage = leads && !self.store.view(0).head().garbage.is_empty();
             let due = next.map(|next| Duration::from_millis(next.saturating_sub(self.clock.now_ms())));
             match due {

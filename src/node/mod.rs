@@ -11,6 +11,7 @@ mod applying;
 mod bootstrap;
 mod clock;
 mod digest;
+mod figures;
 mod gather;
 mod host;
 mod housekeeping;
@@ -37,7 +38,7 @@ pub use gather::Contributor;
 pub use propose::{AnswerReceiver, Answers};
 pub use read::Barrier;
 
-use crate::commands;
+use crate::commands::{self, Command, gate};
 use crate::config::{Config, Events, Settings};
 use crate::env::observer::Sight;
 use crate::env::{BoxFuture, DirLock, Env, TaskHandle};
@@ -49,14 +50,14 @@ use crate::pubsub::Hub;
 use crate::raft::log::{self, Wal};
 use crate::raft::wire::Request;
 use crate::raft::{Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers};
-use crate::session::Registry;
+use crate::session::{Registry, Session};
 use crate::store::{Options, Shortage, Store, View};
 use announced::Announced;
 use applied::{AppliedWatch, Reached};
 use applying::Applying;
 use bootstrap::Outside;
 use clock::ClusterClock;
-use host::Figures;
+use figures::Figures;
 use housekeeping::Housekeeping;
 use lead::Lead;
 use open::{clear, open_log, slow_syncs, take_lock};
@@ -109,6 +110,7 @@ pub struct Node {
     reads: Arc<Reads>,
     waiting: Arc<Waiting>,
     room: Arc<Room>,
+    expires: Arc<AtomicBool>,
     figures: Figures,
     pause: Pause,
     stop_requested: Notify,
@@ -202,7 +204,10 @@ impl Node {
         let reads = Arc::new(reads);
         let hub = Arc::new(Hub::default());
         let waiting = Arc::<Waiting>::default();
-        let registry = Arc::new(Registry::new(Arc::clone(store.local().copies())));
+        let registry = Arc::new(Registry::new(
+            Arc::clone(store.local().copies()),
+            Arc::clone(store.local().monitored()),
+        ));
         registry.tracking().limit(settings.tracked_keys_max());
         let deadline = crate::types::expiry::next_deadline(&store.view(0))?;
         let (deadline_sender, deadline) = watch::channel(deadline);
@@ -246,6 +251,7 @@ impl Node {
         if let Some(server) = &peer_server {
             server.attach(consensus.clone(), Arc::new(service), scratch);
         }
+        let expires = Arc::new(AtomicBool::new(true));
         let housekeeping = Arc::new(Housekeeping {
             env: env.clone(),
             consensus: consensus.clone(),
@@ -259,6 +265,7 @@ impl Node {
             checkpoint_interval: config.checkpoint_interval,
             data: data.clone(),
             room: Arc::clone(&room),
+            expires: Arc::clone(&expires),
         });
 
         let spawn = |task: BoxFuture<'static, ()>| env.spawner.spawn(task);
@@ -316,6 +323,7 @@ impl Node {
             reads,
             waiting,
             room,
+            expires,
             figures,
             stopping: AtomicBool::new(false),
             _peers: peer_server,
@@ -494,6 +502,13 @@ impl Node {
             return Some(Shortage::Disk);
         }
         self.figures.over_memory_limit(&self.settings, &self.store).then_some(Shortage::Memory)
+    }
+
+    /// Whether a command may write, as far as this node knows the scripts and functions it may call.
+    #[must_use]
+    pub fn may_write(&self, command: &Command, argv: &[Bytes], session: &Session) -> bool {
+        let view = self.store.view(0);
+        gate::may_write(command, argv, session, |command, argv| commands::only_reads(command, argv, &view))
     }
 
     /// Ends when somebody has asked the node to stop (SHUTDOWN).

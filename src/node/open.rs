@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::host::Figures;
+use super::figures::Figures;
 use super::{LOG_CACHE_BYTES, StartError, doing};
 use crate::commands::server::LatencyEvent;
 use crate::config::{Config, Settings};

@@ -26,12 +26,12 @@ use super::gather::{self, Contributor, Gather};
 use super::lead::Lead;
 use crate::env::Env;
 use crate::error::{ClientError, text};
-use crate::machine::Outcome;
 use crate::machine::entry::GroupBuilder;
+use crate::machine::{Calls, Outcome};
 use crate::raft::wire::{Request, Response};
 use crate::raft::{Identity, Peers, View};
 use crate::resp::Reply;
-use crate::store::Author;
+use crate::store::{Author, Called};
 
 /// A group takes no further command once it is this large.
 const GROUP_BYTES: usize = 1 << 20;
@@ -56,6 +56,7 @@ pub struct Answers {
     range: Range<usize>,
     /// How many local subscribers each message of the entry reached.
     receivers: Arc<Vec<i64>>,
+    calls: Calls,
 }
 
 impl Answers {
@@ -69,6 +70,13 @@ impl Answers {
     #[must_use]
     pub const fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// What the script that is the command at this place among them has called.
+    #[must_use]
+    pub fn called(&self, place: usize) -> Option<&Called> {
+        let place = self.range.start + place;
+        self.calls.iter().find(|(of, _)| *of == place).map(|(_, called)| called)
     }
 
     /// How many local subscribers each message of the entry reached.
@@ -191,14 +199,14 @@ impl Proposals {
     pub fn finished(&self, outcome: &Outcome, receivers: &Arc<Vec<i64>>) {
         let mut state = self.state.lock().expect("no holder panics");
         match outcome {
-            Outcome::Answered { sequence, replies } => {
+            Outcome::Answered { sequence, replies, called } => {
                 while state.sent.front().is_some_and(|sent| sent.sequence <= *sequence) {
                     let sent = state.sent.pop_front().expect("just seen");
                     state.waiting_bytes = state.waiting_bytes.saturating_sub(sent.group.len());
                     if sent.sequence == *sequence {
                         let took = self.env.clock.monotonic().saturating_sub(sent.sealed);
                         self.peers.metrics().recorded.proposal_seconds.record(took);
-                        sent.answer(replies, receivers);
+                        sent.answer(replies, receivers, called);
                     }
                 }
             }
@@ -404,15 +412,17 @@ impl State {
 }
 
 impl Sent {
-    fn answer(self, replies: &Arc<Vec<Reply>>, receivers: &Arc<Vec<i64>>) {
+    fn answer(self, replies: &Arc<Vec<Reply>>, receivers: &Arc<Vec<i64>>, calls: &Calls) {
         for waiter in self.waiters {
             let (replies, receivers) = (Arc::clone(replies), Arc::clone(receivers));
+            let calls = Arc::clone(calls);
             // The connection may be gone.
             drop(waiter.sender.send(Ok(Answers {
                 sequence: self.sequence,
                 replies,
                 range: waiter.range,
                 receivers,
+                calls,
             })));
         }
     }

@@ -69,6 +69,14 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
                 encode(value, protocol, out);
             }
         }
+        Reply::Attributes(_) if protocol == Resp2 => {}
+        Reply::Attributes(pairs) => {
+            encode_number(b'|', pairs.len(), out);
+            for (key, value) in pairs {
+                encode(key, protocol, out);
+                encode(value, protocol, out);
+            }
+        }
         Reply::Pairs(pairs) => {
             match protocol {
                 Resp2 => encode_number(b'*', pairs.len() * 2, out),
@@ -183,6 +191,8 @@ mod tests {
         check(&Reply::Push(two()), "*2\r\n:1\r\n$-1\r\n", ">2\r\n:1\r\n_\r\n");
         let map = Reply::Map(vec![(Reply::text("k"), Reply::Double(1.5))]);
         check(&map, "*2\r\n$1\r\nk\r\n$3\r\n1.5\r\n", "%1\r\n$1\r\nk\r\n,1.5\r\n");
+        let about = Reply::Attributes(vec![(Reply::text("ttl"), Reply::Int(9))]);
+        check(&Reply::Sequence(vec![about, Reply::Ok]), "+OK\r\n", "|1\r\n$3\r\nttl\r\n:9\r\n+OK\r\n");
         let sequence = Reply::Sequence(vec![Reply::Push(vec![Reply::Int(1)]), Reply::Ok]);
         check(&sequence, "*1\r\n:1\r\n+OK\r\n", ">1\r\n:1\r\n+OK\r\n");
     }
@@ -243,7 +253,9 @@ mod tests {
                 let flat = pairs.iter().flat_map(|(key, value)| [key, value]);
                 Frame::Array(flat.map(resp2_frame).collect())
             }
-            Reply::Sequence(_) | Reply::Nothing | Reply::Receivers(_) => panic!("not one frame: {reply:?}"),
+            Reply::Attributes(_) | Reply::Sequence(_) | Reply::Nothing | Reply::Receivers(_) => {
+                panic!("not one frame: {reply:?}")
+            }
         }
     }
 
@@ -290,7 +302,9 @@ mod tests {
                 };
                 Frame::Array { data: pairs.iter().map(pair).collect(), attributes }
             }
-            Reply::Sequence(_) | Reply::Nothing | Reply::Receivers(_) => panic!("not one frame: {reply:?}"),
+            Reply::Attributes(_) | Reply::Sequence(_) | Reply::Nothing | Reply::Receivers(_) => {
+                panic!("not one frame: {reply:?}")
+            }
         }
     }
 

@@ -38,6 +38,8 @@ pub enum Reply {
     Set(Vec<Reply>),
     /// Out-of-band data, `>`; in RESP2 an array.
     Push(Vec<Reply>),
+    /// What is said about the next reply of a sequence, `|`; in RESP2 nothing.
+    Attributes(Vec<(Reply, Reply)>),
     /// Several replies, one after another, to one command (SUBSCRIBE a b c). Never nested.
     Sequence(Vec<Reply>),
     /// No reply at all.

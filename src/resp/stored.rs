@@ -26,6 +26,7 @@
 //! | 18 | `Pairs` | count of pairs, each two replies |
 //! | 19 | `VerbatimAs` | bytes: three of the format, the text |
 //! | 20 | `BigNumber` | text |
+//! | 21 | `Attributes` | count of pairs, each a key and a value |
 //!
 //! Text and bytes are a varint of their length and themselves. A varint is LEB128: seven bits a byte, the
 //! lowest first, the top bit set in all but the last. A tag never changes its meaning.
@@ -62,6 +63,7 @@ mod tag {
     pub const PAIRS: u8 = 18;
     pub const VERBATIM_AS: u8 = 19;
     pub const BIG_NUMBER: u8 = 20;
+    pub const ATTRIBUTES: u8 = 21;
 }
 
 impl Reply {
@@ -91,6 +93,7 @@ fn store_nested(reply: &Reply, depth: usize, out: &mut Vec<u8>) {
         Reply::Array(_)
         | Reply::Map(_)
         | Reply::Pairs(_)
+        | Reply::Attributes(_)
         | Reply::Set(_)
         | Reply::Push(_)
         | Reply::Sequence(_)
@@ -119,6 +122,7 @@ fn store_nested(reply: &Reply, depth: usize, out: &mut Vec<u8>) {
         Reply::Array(replies) => store_all(tag::ARRAY, replies, depth, out),
         Reply::Map(pairs) => store_pairs(tag::MAP, pairs, depth, out),
         Reply::Pairs(pairs) => store_pairs(tag::PAIRS, pairs, depth, out),
+        Reply::Attributes(pairs) => store_pairs(tag::ATTRIBUTES, pairs, depth, out),
         Reply::Set(replies) => store_all(tag::SET, replies, depth, out),
         Reply::Push(replies) => store_all(tag::PUSH, replies, depth, out),
         Reply::Sequence(replies) => store_all(tag::SEQUENCE, replies, depth, out),
@@ -189,6 +193,7 @@ fn load_nested(bytes: &mut &[u8], depth: usize) -> Option<Reply> {
         tag::ARRAY => Reply::Array(load_all(bytes, depth)?),
         tag::MAP => Reply::Map(load_pairs(bytes, depth)?),
         tag::PAIRS => Reply::Pairs(load_pairs(bytes, depth)?),
+        tag::ATTRIBUTES => Reply::Attributes(load_pairs(bytes, depth)?),
         tag::SET => Reply::Set(load_all(bytes, depth)?),
         tag::PUSH => Reply::Push(load_all(bytes, depth)?),
         tag::SEQUENCE => Reply::Sequence(load_all(bytes, depth)?),

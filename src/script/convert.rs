@@ -70,7 +70,7 @@ pub(super) fn to_lua(lua: &Lua, reply: Reply, protocol: Protocol) -> Result<Valu
         Reply::Int(number) => Ok(Value::Number(number as f64)),
         Reply::Bulk(bytes) => string(&bytes),
         Reply::Nil | Reply::NilArray if resp3 => Ok(Value::Nil),
-        Reply::Nil | Reply::NilArray | Reply::Nothing => Ok(Value::Boolean(false)),
+        Reply::Nil | Reply::NilArray | Reply::Nothing | Reply::Attributes(_) => Ok(Value::Boolean(false)),
         Reply::Double(value) if resp3 => field(lua, "double", value),
         Reply::Double(value) => string(number::format_double(value).as_bytes()),
         Reply::Bool(value) if resp3 => Ok(Value::Boolean(value)),

@@ -68,13 +68,16 @@ impl Dispatcher {
         let place = self.node.waiting().join(item.db, keys);
         let clock = Arc::clone(&self.node.env().clock);
         let deadline = patience.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));
+        let mut waited = false;
         loop {
             // How long it waited is not how long it took.
             self.began = clock.monotonic();
             let answers = self.propose(|group| group.push_plain(item.db, &item.argv)).await;
             let reply = answers
                 .map_or_else(Reply::from, |answers| answers.replies().first().cloned().unwrap_or(Reply::Nil));
-            if reply != patience.empty {
+            // What came while it waits is not for it if it is no list.
+            let not_for_it = waited && reply == Reply::from(text::WRONG_TYPE);
+            if reply != patience.empty && !not_for_it {
                 if !reply.is_error() {
                     place.served();
                 }
@@ -94,7 +97,7 @@ impl Dispatcher {
                 }
             };
             match self.wait(Blocked::Command, rung, out, sink).await {
-                Waited::Done(true) => {}
+                Waited::Done(true) => waited = true,
                 Waited::Done(false) | Waited::Unblocked(Unblock::Timeout) => return Some(Reply::NilArray),
                 Waited::Unblocked(Unblock::Error) => return Some(text::UNBLOCKED.into()),
                 Waited::Gone => return None,

@@ -15,16 +15,15 @@ use bytes::{Bytes, BytesMut};
 use super::block::Waited;
 use super::outbox::Queue;
 use crate::commands::server::{SlowLog, monitor};
-use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Resolved, gate};
+use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Look, Resolved, gate};
 use crate::env::Exit;
 use crate::error::{ClientError, Failure, Result, text};
-use crate::machine::entry::{Call, GroupBuilder, Guard, Proposed};
+use crate::machine::entry::GroupBuilder;
 use crate::metrics::Outcome;
 use crate::node::{Answers, Barrier, Contributor, Node};
 use crate::resp::{Reply, encode};
-use crate::session::{Blocked, Request, Session, Transaction, Unblock};
+use crate::session::{Blocked, Request, Session, Unblock};
 use crate::store::View;
-use crate::types::keyspace;
 
 /// Once so much is waiting to be written, it is written before more is made.
 pub const OUTPUT_BYTES: usize = 1 << 20;
@@ -36,7 +35,7 @@ pub struct Dispatcher {
     pub(super) outbox: Arc<Queue>,
     /// This connection, to those who gather writes, and reads.
     writes: Contributor,
-    reads: Arc<Contributor>,
+    pub(super) reads: Arc<Contributor>,
     run: Run,
     /// What this piece's own writes, once answered, allow its later reads to rely on.
     fresh: Option<Barrier>,
@@ -61,7 +60,7 @@ pub(super) struct Item {
 }
 
 impl Item {
-    fn args(&self) -> Args<'_> {
+    pub(super) fn args(&self) -> Args<'_> {
         Args::new(&self.argv, self.resolved.skip, self.db)
     }
 }
@@ -128,7 +127,7 @@ impl Dispatcher {
         };
         // Any pause is one for writes.
         if self.node.is_paused(true) {
-            let writes = gate::may_write(resolved.command, &self.session);
+            let writes = self.node.may_write(resolved.command, &argv, &self.session);
             if self.node.is_paused(writes)
                 && !(self.finish_run(out, sink).await && self.wait_for_pause(writes, out, sink).await)
             {
@@ -209,7 +208,7 @@ impl Dispatcher {
         {
             return Err((Some(command), error));
         }
-        if let Some(error) = gate::lacks_room(command, &self.session, || self.node.shortage()) {
+        if let Some(error) = gate::lacks_room(command, argv, &self.session, || self.node.shortage()) {
             return Err((Some(command), error));
         }
         Ok(resolved)
@@ -257,6 +256,7 @@ impl Dispatcher {
                     self.finish(command, argv, &reply, &[], out);
                 }
                 (Ok(()), Some(Ok(answers))) => {
+                    answers.called(next).into_iter().for_each(|called| self.tell(called));
                     self.finish(command, argv, &answers.replies()[next], answers.receivers(), out);
                     next += 1;
                 }
@@ -276,8 +276,12 @@ impl Dispatcher {
                 let mut rest = items;
                 while !rest.is_empty() {
                     let node = Arc::clone(&self.node);
-                    let replies = match node.read(barrier, |view| self.read_some(rest, view)).await {
-                        Ok(replies) => replies,
+                    let read = node.read(barrier, |view| (self.read_some(rest, view), view.take_called()));
+                    let replies = match read.await {
+                        Ok((replies, called)) => {
+                            self.tell(&called);
+                            replies
+                        }
                         Err(error) => vec![error.into(); rest.len()],
                     };
                     let (served, left) = rest.split_at(replies.len());
@@ -314,7 +318,7 @@ impl Dispatcher {
         replies
     }
 
-    fn read_one(&self, item: &Item, view: &View) -> Reply {
+    pub(super) fn read_one(&self, item: &Item, view: &View) -> Reply {
         let Lane::Read(execute) = item.resolved.command.lane else {
             unreachable!("only reads are collected for reading");
         };
@@ -368,7 +372,7 @@ impl Dispatcher {
     }
 
     /// The reply where nobody else is waited for, as in a transaction.
-    async fn answer(&mut self, answer: Result<Answer>) -> Reply {
+    pub(super) async fn answer(&mut self, answer: Result<Answer>) -> Reply {
         match answer {
             Ok(Answer::Now(reply)) => reply,
             Ok(Answer::After(pause, reply)) => {
@@ -383,10 +387,20 @@ impl Dispatcher {
                 let digest = self.node.digest(&self.reads, what).await;
                 digest.unwrap_or_else(|failure| self.failed(failure))
             }
+            Ok(Answer::Look(look)) => match self.look(&look).await {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(failure)) => self.failed(failure),
+                Err(error) => error.into(),
+            },
             Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
             Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
             Err(failure) => self.failed(failure),
         }
+    }
+
+    async fn look(&self, look: &Look) -> std::result::Result<Result<Reply>, ClientError> {
+        let barrier = self.node.barrier(&self.reads).await?;
+        self.node.read(barrier, look).await
     }
 
     /// The cluster's part of a command, and behind it this node's.
@@ -410,119 +424,8 @@ impl Dispatcher {
         Ok(answers)
     }
 
-    /// WATCH: remembers the keys' revisions, as they are behind a barrier.
-    async fn watch(&mut self, keys: &[Bytes]) -> Reply {
-        let db = self.session.db();
-        let barrier = match self.node.barrier(&self.reads).await {
-            Ok(barrier) => barrier,
-            Err(error) => return error.into(),
-        };
-        let revisions = self.node.read(barrier, |view| {
-            keys.iter()
-                .map(|key| keyspace::watched(view, db, key))
-                .collect::<std::result::Result<Vec<_>, _>>()
-        });
-        match revisions.await {
-            Err(error) => error.into(),
-            Ok(Ok(revisions)) => {
-                for (key, revision) in keys.iter().zip(revisions) {
-                    self.session.watch(key, revision);
-                }
-                Reply::Ok
-            }
-            Ok(Err(error)) => self.failed(error.into()),
-        }
-    }
-
-    /// EXEC: what touches the state runs as one, through the log or, if it only reads, behind a barrier.
-    /// What is about this connection or node runs here, once that has succeeded; nothing of it touches the
-    /// state, so its place among the others does not show.
-    async fn exec(&mut self) -> Reply {
-        let keeps_copies = self.session.keeps_copies();
-        let Transaction { commands, watched } = self.session.take_transaction();
-        let guards = watched
-            .into_iter()
-            .map(|watch| Guard { db: watch.db, key: watch.key, revision: watch.revision })
-            .collect::<Vec<_>>();
-        let mut items = Vec::with_capacity(commands.len());
-        for queued in commands {
-            match commands::resolve(&queued.argv) {
-                Ok(resolved) => items.push(Item { resolved, argv: queued.argv, db: queued.db, keeps_copies }),
-                Err(error) => return error.into(),
-            }
-        }
-        let lane = |item: &Item| item.resolved.command.lane;
-        let calls = items
-            .iter()
-            .filter(|item| matches!(lane(item), Lane::Write(_) | Lane::Read(_)))
-            .map(|item| Call { db: item.db, argv: item.argv.clone() })
-            .collect::<Vec<_>>();
-        let replies = if items.iter().any(|item| matches!(lane(item), Lane::Write(_))) {
-            let held = self.hold(&items);
-            let replies = self.exec_logged(Proposed::Transaction { guards, calls }).await;
-            self.release(&held);
-            replies
-        } else {
-            self.exec_reading(&guards, &items).await
-        };
-        let logged = match replies {
-            Ok(Reply::Array(replies)) => replies,
-            Ok(other) => return other,
-            Err(error) => return error.into(),
-        };
-        self.session.set_executing(true);
-        let mut logged = logged.into_iter();
-        let mut replies = Vec::with_capacity(items.len());
-        for item in &items {
-            replies.push(match lane(item) {
-                Lane::Write(_) | Lane::Read(_) => logged.next().unwrap_or(Reply::Nil),
-                Lane::Session(execute) => execute(&mut item.args(), &mut self.session)
-                    .unwrap_or_else(|failure| self.failed(failure)),
-                Lane::Node(execute) => {
-                    let answer = execute(&mut item.args(), &mut self.session, &*self.node);
-                    self.answer(answer).await
-                }
-            });
-        }
-        self.session.set_executing(false);
-        // EXEC itself says little: what it ran is listed, all with the time of the whole.
-        let took = self.took();
-        for item in &items {
-            self.show(item.resolved.command, &item.argv, item.db);
-            self.note_slow(item.resolved.command, &item.argv, took);
-        }
-        Reply::Array(replies)
-    }
-
-    async fn exec_logged(&mut self, transaction: Proposed) -> std::result::Result<Reply, ClientError> {
-        let answers = self.propose(|group| group.push(&transaction)).await?;
-        let reply = answers.replies().first().cloned().unwrap_or(Reply::Nil);
-        Ok(with_receivers(reply, answers.receivers()))
-    }
-
-    async fn exec_reading(
-        &mut self,
-        guards: &[Guard],
-        items: &[Item],
-    ) -> std::result::Result<Reply, ClientError> {
-        let barrier = self.node.barrier(&self.reads).await?;
-        let node = Arc::clone(&self.node);
-        let reply = node.read(barrier, |view| {
-            for guard in guards {
-                match keyspace::watched(view, guard.db, &guard.key) {
-                    Ok(revision) if revision == guard.revision => {}
-                    Ok(_) => return Reply::NilArray,
-                    Err(error) => return self.failed(error.into()),
-                }
-            }
-            let reads = items.iter().filter(|item| matches!(item.resolved.command.lane, Lane::Read(_)));
-            Reply::Array(reads.map(|item| self.read_one(item, view)).collect())
-        });
-        reply.await
-    }
-
     /// What a failed command answers. A failed store answers nothing: the node stops.
-    fn failed(&self, failure: Failure) -> Reply {
+    pub(super) fn failed(&self, failure: Failure) -> Reply {
         match failure {
             Failure::Client(error) => error.into(),
             Failure::Store(error) => {
@@ -550,7 +453,7 @@ impl Dispatcher {
     }
 
     /// Shows a command to those who monitor.
-    fn show(&self, command: &Command, argv: &[Bytes], db: u8) {
+    pub(super) fn show(&self, command: &Command, argv: &[Bytes], db: u8) {
         let registry = self.session.registry();
         if registry.is_monitored() && monitor::shows(command) {
             let wall_ms = self.node.env().clock.wall_ms();
@@ -558,11 +461,11 @@ impl Dispatcher {
         }
     }
 
-    fn took(&self) -> Duration {
+    pub(super) fn took(&self) -> Duration {
         self.node.env().clock.monotonic().saturating_sub(self.began)
     }
 
-    fn note_slow(&self, command: &'static Command, argv: &[Bytes], took: Duration) {
+    pub(super) fn note_slow(&self, command: &'static Command, argv: &[Bytes], took: Duration) {
         if self.node.settings().slowlog_threshold().is_some_and(|slow| took >= slow)
             && !command.spec.flags.has(Flags::SKIP_SLOWLOG)
         {
@@ -598,19 +501,8 @@ impl Dispatcher {
     }
 }
 
-fn reached(receivers: &[i64], place: u32) -> i64 {
+pub(super) fn reached(receivers: &[i64], place: u32) -> i64 {
     receivers.get(place as usize).copied().unwrap_or(0)
-}
-
-/// A transaction's reply, with the messages it published counted.
-fn with_receivers(reply: Reply, receivers: &[i64]) -> Reply {
-    match reply {
-        Reply::Receivers(place) => Reply::Int(reached(receivers, place)),
-        Reply::Array(replies) => {
-            Reply::Array(replies.into_iter().map(|reply| with_receivers(reply, receivers)).collect())
-        }
-        other => other,
-    }
 }
 
 /// About how large a reply is.

@@ -7,9 +7,11 @@ mod block;
 mod connection;
 mod copies;
 mod dispatch;
+mod exec;
 mod health;
 pub mod http;
 mod outbox;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub struct Registry {
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     tracking: Tracking,
     monitors: Mutex<BTreeMap<u64, Arc<Client>>>,
-    /// How many monitor, so that a command usually takes no lock to find that nobody does.
-    monitoring: AtomicUsize,
+    /// Whether anybody does, so that a command usually takes no lock to find that nobody does.
+    monitored: Arc<AtomicBool>,
 }
 
 /// A connection's shared face.
@@ -130,10 +130,10 @@ pub enum Unblock {
 }
 
 impl Registry {
-    /// No connections. `copies` says from now on whether any of them tracks keys.
+    /// No connections. `copies` says from now on whether any of them tracks keys, `monitored` whether any monitors.
     #[must_use]
-    pub fn new(copies: Arc<AtomicBool>) -> Self {
-        Self { tracking: Tracking::new(copies), ..Self::default() }
+    pub fn new(copies: Arc<AtomicBool>, monitored: Arc<AtomicBool>) -> Self {
+        Self { tracking: Tracking::new(copies), monitored, ..Self::default() }
     }
 
     /// The copies that connections keep.
@@ -206,7 +206,7 @@ impl Registry {
         client.update(|face| face.monitoring = true);
         let mut monitors = self.monitors();
         monitors.insert(client.id, Arc::clone(client));
-        self.monitoring.store(monitors.len(), Ordering::Relaxed);
+        self.monitored.store(true, Ordering::Relaxed);
     }
 
     /// This client is not any more.
@@ -214,13 +214,13 @@ impl Registry {
         client.update(|face| face.monitoring = false);
         let mut monitors = self.monitors();
         monitors.remove(&client.id);
-        self.monitoring.store(monitors.len(), Ordering::Relaxed);
+        self.monitored.store(!monitors.is_empty(), Ordering::Relaxed);
     }
 
     /// Whether anybody is shown what clients send.
     #[must_use]
     pub fn is_monitored(&self) -> bool {
-        self.monitoring.load(Ordering::Relaxed) > 0
+        self.monitored.load(Ordering::Relaxed)
     }
 
     /// Shows a line to those who monitor.

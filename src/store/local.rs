@@ -19,6 +19,8 @@ pub struct Local {
     misses: AtomicU64,
     /// Whether clients of this node keep copies of what they read.
     copies: Arc<AtomicBool>,
+    /// Whether clients of this node monitor it.
+    monitored: Arc<AtomicBool>,
 }
 
 /// The keys behind the SCAN cursors given out of late.
@@ -43,6 +45,7 @@ impl Local {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             copies: Arc::default(),
+            monitored: Arc::default(),
         }
     }
 
@@ -55,6 +58,16 @@ impl Local {
 
     pub(super) fn has_copies(&self) -> bool {
         self.copies.load(Ordering::SeqCst)
+    }
+
+    /// Set while clients of this node monitor it: scripts tell what they call.
+    #[must_use]
+    pub const fn monitored(&self) -> &Arc<AtomicBool> {
+        &self.monitored
+    }
+
+    pub(super) fn is_monitored(&self) -> bool {
+        self.monitored.load(Ordering::Relaxed)
     }
 
     /// A number from this node's chance.

@@ -32,6 +32,7 @@
 //! writes every touched page of 4 KiB to the disk each time. Sorted checkpoints of a large buffer cost
 //! a tenth of that CPU and almost none of those writes.
 
+mod called;
 mod chance;
 mod checkpoint;
 mod directory;
@@ -69,6 +70,7 @@ use gaps::Gaps;
 use key::Key;
 use layers::{Change, Layer};
 
+pub use called::{Called, Telling};
 pub use chance::Chance;
 pub use effects::{Author, Effects, Event, Shortage, Touch};
 pub use hash::Pinned;
@@ -247,7 +249,7 @@ impl Store {
     /// dropped. `now_ms` and `seed` are the entry's; the clock does not go back whatever the entry says. For the one thread that applies entries.
     #[must_use]
     pub fn txn(&self, now_ms: u64, seed: u64) -> Txn<'_> {
-        Txn::new(self.write(), now_ms, seed, &self.gauges, self.local.has_copies())
+        Txn::new(self.write(), now_ms, seed, &self.gauges, &self.local)
     }
 
     /// Figures about buffers, database and checkpoints.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::checkpoint::Gauges;
 use super::key::{self, Key};
 use super::layers::Change;
-use super::{Chance, Effects, Head, State, Table, View, lock_mut};
+use super::{Chance, Effects, Head, Local, State, Table, View, lock_mut};
 
 /// The writes of one log entry. Nobody sees them before it is dropped; then everybody sees all of them.
 ///
@@ -44,10 +44,10 @@ impl<'a> Txn<'a> {
         now_ms: u64,
         seed: u64,
         gauges: &'a Gauges,
-        has_copies: bool,
+        local: &Local,
     ) -> Self {
-        let view = View::exclusive(state, now_ms, Chance::new(seed));
-        let effects = Effects { touched: has_copies.then(Vec::new), ..Effects::default() };
+        let view = View::exclusive(state, now_ms, Chance::new(seed), local.is_monitored());
+        let effects = Effects { touched: local.has_copies().then(Vec::new), ..Effects::default() };
         Self { view, gauges, effects, saved: None }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::engine::{Bounds, Reader};
 use super::key::{self, Key, ORDERED_BYTES};
-use super::{Chance, Head, Local, State, Table, lock};
+use super::{Called, Chance, Head, Local, State, Table, Telling, lock};
 use crate::error::StoreError;
 
 /// The state at one moment, and the time of the cluster's clock at which it is read.
@@ -23,6 +23,10 @@ pub struct View<'a> {
     misses: RefCell<Vec<(u8, Bytes)>>,
     work: Cell<u64>,
     read: Cell<bool>,
+    /// Whether this node is told what scripts call, and whether it wants the words.
+    tells: Cell<bool>,
+    monitored: bool,
+    called: RefCell<Called>,
     luck: Luck<'a>,
 }
 
@@ -48,18 +52,25 @@ pub type Visit<'f> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'f;
 
 impl<'a> View<'a> {
     pub(super) fn shared(state: RwLockReadGuard<'a, State>, now_ms: u64, local: &'a Local) -> Self {
-        Self::new(Guard::Shared(state), now_ms, Luck::Local(local))
+        Self::new(Guard::Shared(state), now_ms, Luck::Local(local), local.is_monitored())
     }
 
-    pub(super) fn exclusive(state: RwLockWriteGuard<'a, State>, now_ms: u64, chance: Chance) -> Self {
-        Self::new(Guard::Exclusive(state), now_ms, Luck::Entry(RefCell::new(chance)))
+    pub(super) fn exclusive(
+        state: RwLockWriteGuard<'a, State>,
+        now_ms: u64,
+        chance: Chance,
+        monitored: bool,
+    ) -> Self {
+        Self::new(Guard::Exclusive(state), now_ms, Luck::Entry(RefCell::new(chance)), monitored)
     }
 
-    fn new(state: Guard<'a>, now_ms: u64, luck: Luck<'a>) -> Self {
+    fn new(state: Guard<'a>, now_ms: u64, luck: Luck<'a>, monitored: bool) -> Self {
         let now_ms = now_ms.max(state.head.clock_ms);
         let (late, misses) = (Cell::new(false), RefCell::default());
         let (work, read) = (Cell::new(0), Cell::new(false));
-        Self { state, reader: OnceCell::new(), now_ms, late, misses, work, read, luck }
+        let tells = Cell::new(matches!(luck, Luck::Local(_)));
+        let (reader, called) = (OnceCell::new(), RefCell::default());
+        Self { state, reader, now_ms, late, misses, work, read, tells, monitored, called, luck }
     }
 
     /// The cluster's clock, in milliseconds since the Unix epoch.
@@ -189,6 +200,32 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn take_misses(&self) -> Vec<(u8, Bytes)> {
         self.misses.take()
+    }
+
+    /// Whether this node is to be told what scripts call from here on. A view's own reads always tell it.
+    pub fn set_telling(&self, tells: bool) {
+        self.tells.set(tells);
+    }
+
+    /// How much this node wants to be told of what scripts call.
+    #[must_use]
+    pub fn telling(&self) -> Telling {
+        match (self.tells.get(), self.monitored) {
+            (false, _) => Telling::Nothing,
+            (true, false) => Telling::Figures,
+            (true, true) => Telling::Words,
+        }
+    }
+
+    /// Tells what a script has called.
+    pub fn tell(&self, called: Called) {
+        self.called.borrow_mut().add(called);
+    }
+
+    /// What scripts have called since this was last asked.
+    #[must_use]
+    pub fn take_called(&self) -> Called {
+        self.called.take()
     }
 
     /// Counts work, in bytes looked at or copied. Records count by themselves.

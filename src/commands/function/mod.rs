@@ -5,6 +5,8 @@ mod payload;
 mod run;
 mod transfer;
 
+pub(super) use run::only_reads;
+
 use super::Command;
 
 pub(super) const COMMANDS: &[Command] = &[

@@ -6,7 +6,7 @@ use crate::commands::script::call::{Permission, Reader, Writer};
 use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec, Write};
 use crate::error::{ClientError, Result, StoreError};
 use crate::resp::{Reply, number};
-use crate::script::{self, Code, Program};
+use crate::script::{Code, Program};
 use crate::store::{Txn, View};
 use crate::types::libraries::{self, ALLOW_OOM, Library, NO_WRITES};
 
@@ -46,13 +46,7 @@ impl Call {
 
     /// The function. Whether there is one is asked before how many keys there are.
     fn function(&self, view: &View) -> Result<Function> {
-        let library_name = libraries::library_of(view, &self.name)?.ok_or(NOT_FOUND)?;
-        let library = libraries::get(view, &library_name)?.ok_or_else(torn)?;
-        let listed = library.functions.iter().find(|listed| listed.name.eq_ignore_ascii_case(&self.name));
-        let flags = listed.ok_or_else(torn)?.flags;
-        let (no_writes, allow_oom) = (flags & NO_WRITES != 0, flags & ALLOW_OOM != 0);
-        let name = String::from_utf8_lossy(&self.name).to_ascii_lowercase();
-        Ok(Function { library, name, no_writes, allow_oom })
+        Ok(find(view, &self.name)?.ok_or(NOT_FOUND)?)
     }
 
     /// The keys and the arguments.
@@ -68,6 +62,21 @@ impl Call {
         let count = usize::try_from(count).map_err(|_| NEGATIVE)?;
         Ok(self.words.split_at(count))
     }
+}
+
+/// Whether a function has said that it will not write.
+pub fn only_reads(name: &Bytes, view: &View) -> Result<bool> {
+    Ok(find(view, name)?.is_some_and(|function| function.no_writes))
+}
+
+fn find(view: &View, name: &Bytes) -> Result<Option<Function>, StoreError> {
+    let Some(library_name) = libraries::library_of(view, name)? else { return Ok(None) };
+    let library = libraries::get(view, &library_name)?.ok_or_else(torn)?;
+    let listed = library.functions.iter().find(|listed| listed.name.eq_ignore_ascii_case(name));
+    let flags = listed.ok_or_else(torn)?.flags;
+    let (no_writes, allow_oom) = (flags & NO_WRITES != 0, flags & ALLOW_OOM != 0);
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    Ok(Some(Function { library, name, no_writes, allow_oom }))
 }
 
 /// The books about functions do not agree with each other.
@@ -102,8 +111,7 @@ impl Write for Fcall {
         let may = Permission { no_writes: function.no_writes, allow_oom: function.allow_oom };
         may.check_room(tx)?;
         let seed = tx.rng().next_u64() as u32;
-        let mut caller = Writer::new(tx, call.db, may);
-        Ok(script::evaluate(program, keys, argv, seed, &mut caller)?)
+        Ok(Writer::new(tx, call.db, may).run(program, keys, argv, seed)?)
     }
 }
 
@@ -132,7 +140,6 @@ impl Read for FcallRo {
         }
         let program = Program::Function(Code::of(&function.library), &function.name);
         let seed = view.chance().next_u64() as u32;
-        let mut caller = Reader { view, db: call.db };
-        Ok(script::evaluate(program, keys, argv, seed, &mut caller)?)
+        Ok(Reader::new(view, call.db).run(program, keys, argv, seed)?)
     }
 }

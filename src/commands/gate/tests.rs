@@ -52,6 +52,7 @@ impl Host for Follower {
     }
     fn pause(&self, _: PauseScope, _: Duration) {}
     fn unpause(&self) {}
+    fn expire_actively(&self, _: bool) {}
     fn last_checkpoint_ms(&self) -> u64 {
         1_600_000_000_123
     }
@@ -166,7 +167,7 @@ fn run(session: &mut Session, host: &Follower, argv: &[Bytes]) -> Reply {
         Lane::Session(run) => run(&mut args, session),
         Lane::Node(run) => run(&mut args, session, host).map(|answer| match answer {
             Answer::Now(reply) | Answer::After(_, reply) | Answer::Checkpoint(reply) => reply,
-            Answer::Digest(_) => Reply::text("the state is not here"),
+            Answer::Look(_) | Answer::Digest(_) => Reply::text("the state is not here"),
             Answer::Replicas { wanted, .. } => Reply::Int(wanted),
             Answer::Logged { .. } => Reply::text("the log is not here"),
         }),
@@ -324,7 +325,7 @@ fn looks_into_a_transaction() {
     let exec = resolve(&[Bytes::from("EXEC")]).expect("it exists").command;
     let get = resolve(&[Bytes::from("GET"), Bytes::from("k")]).expect("it exists").command;
     let refused =
-        |command, session: &Session, shortage| lacks_room(command, session, || Some(shortage)).is_some();
+        |command, session: &Session, shortage| lacks_room(command, &[], session, || Some(shortage)).is_some();
     for (sent, writes, grows, refuses_all) in [
         ("RESET", false, false, false),
         ("MULTI", false, false, true),
@@ -333,7 +334,8 @@ fn looks_into_a_transaction() {
         ("SET k v", true, true, true),
     ] {
         converse(&mut session, &host, sent.split(' ').map(|word| Bytes::from(word.to_owned())).collect());
-        assert_eq!(may_write(exec, &session), writes, "after {sent}");
+        assert_eq!(may_write(exec, &[], &session, |_, _| false), writes, "after {sent}");
+        assert!(!may_write(exec, &[], &session, |_, _| true), "after {sent}");
         for shortage in [Shortage::Memory, Shortage::Disk] {
             assert_eq!(refused(exec, &session, shortage), grows, "after {sent}");
         }

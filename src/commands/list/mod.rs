@@ -1,6 +1,7 @@
-//! Lists. Reading order: `look`, `push`, `edit`, `pop`, `shift`; the last two have the commands that wait.
+//! Lists. Reading order: `look`, `push`, `edit`, `pop`, `first`, `shift`; the last three have the commands that wait.
 
 mod edit;
+mod first;
 mod look;
 mod pop;
 mod push;
@@ -32,6 +33,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::write::<pop::RPop>(),
     Command::blocking::<pop::BLPop>(),
     Command::blocking::<pop::BRPop>(),
+    Command::write::<first::LMPop>(),
+    Command::blocking::<first::BLMPop>(),
     Command::write::<shift::LMove>(),
     Command::write::<shift::RPopLPush>(),
     Command::blocking::<shift::BLMove>(),

@@ -6,11 +6,13 @@
 
 use bytes::Bytes;
 
+use crate::commands::server::monitor;
 use crate::commands::{Command, Flags, Lane, Resolved, resolve};
 use crate::error::{ClientError, Failure, StoreError, text};
+use crate::metrics::Outcome;
 use crate::resp::{Reply, number};
-use crate::script::Caller;
-use crate::store::{Shortage, Txn, View};
+use crate::script::{self, Caller, Program};
+use crate::store::{Called, Shortage, Telling, Txn, View};
 use crate::types::keyspace;
 
 const NOT_ALLOWED: ClientError = ClientError::fixed("ERR This Redis command is not allowed from script");
@@ -27,6 +29,7 @@ pub(in crate::commands) struct Writer<'t, 's> {
     may: Permission,
     /// It has called a command that writes.
     has_written: bool,
+    log: Log,
 }
 
 /// What a script or function has said about itself.
@@ -49,8 +52,22 @@ impl Permission {
 }
 
 impl<'t, 's> Writer<'t, 's> {
-    pub const fn new(tx: &'t mut Txn<'s>, db: u8, may: Permission) -> Self {
-        Self { tx, db, may, has_written: false }
+    pub fn new(tx: &'t mut Txn<'s>, db: u8, may: Permission) -> Self {
+        let log = Log::new(tx);
+        Self { tx, db, may, has_written: false, log }
+    }
+
+    /// Runs a program.
+    pub fn run(
+        mut self,
+        program: Program,
+        keys: &[Bytes],
+        argv: &[Bytes],
+        seed: u32,
+    ) -> Result<Reply, StoreError> {
+        let reply = script::evaluate(program, keys, argv, seed, &mut self)?;
+        self.log.end(&reply, self.tx);
+        Ok(reply)
     }
 
     /// Why a command that it calls must not run for want of room. Above `maxmemory` it may end what it has
@@ -65,18 +82,19 @@ impl<'t, 's> Writer<'t, 's> {
 
 impl Caller for Writer<'_, '_> {
     fn call(&mut self, argv: Vec<Bytes>) -> Result<Reply, StoreError> {
-        let resolved = match admit(&argv, self.may.no_writes) {
+        let admitted = admit(&argv, self.may.no_writes)
+            .and_then(|resolved| self.refuse(resolved.command).map_or(Ok(resolved), Err));
+        let resolved = match admitted {
             Ok(resolved) => resolved,
-            Err(error) => return Ok(error.into()),
+            Err(error) => return Ok(self.log.refused(&argv, error)),
         };
-        if let Some(error) = self.refuse(resolved.command) {
-            return Ok(error.into());
-        }
         self.has_written |= resolved.command.flags().has(Flags::WRITE);
-        match resolved.command.lane {
-            Lane::Write(_) | Lane::Read(_) => resolved.apply(&argv, self.db, self.tx),
-            Lane::Session(_) | Lane::Node(_) => answer(&resolved, &argv, self.tx, &mut self.db),
-        }
+        let reply = match resolved.command.lane {
+            Lane::Write(_) | Lane::Read(_) => resolved.apply(&argv, self.db, self.tx)?,
+            Lane::Session(_) | Lane::Node(_) => answer(&resolved, &argv, self.tx, &mut self.db)?,
+        };
+        self.log.ran(resolved.command, self.db, argv, &reply);
+        Ok(reply)
     }
 
     fn work(&self) -> u64 {
@@ -88,6 +106,8 @@ impl Caller for Writer<'_, '_> {
     }
 
     fn save(&mut self) {
+        self.has_written = false;
+        self.log.clear();
         self.tx.save();
     }
 
@@ -102,23 +122,45 @@ impl Caller for Writer<'_, '_> {
 
 /// A script that only reads.
 pub(in crate::commands) struct Reader<'v, 's> {
-    pub view: &'v View<'s>,
-    pub db: u8,
+    view: &'v View<'s>,
+    db: u8,
+    log: Log,
+}
+
+impl<'v, 's> Reader<'v, 's> {
+    pub fn new(view: &'v View<'s>, db: u8) -> Self {
+        Self { view, db, log: Log::new(view) }
+    }
+
+    /// Runs a program.
+    pub fn run(
+        mut self,
+        program: Program,
+        keys: &[Bytes],
+        argv: &[Bytes],
+        seed: u32,
+    ) -> Result<Reply, StoreError> {
+        let reply = script::evaluate(program, keys, argv, seed, &mut self)?;
+        self.log.end(&reply, self.view);
+        Ok(reply)
+    }
 }
 
 impl Caller for Reader<'_, '_> {
     fn call(&mut self, argv: Vec<Bytes>) -> Result<Reply, StoreError> {
         let resolved = match admit(&argv, true) {
             Ok(resolved) => resolved,
-            Err(error) => return Ok(error.into()),
+            Err(error) => return Ok(self.log.refused(&argv, error)),
         };
-        match resolved.command.lane {
+        let reply = match resolved.command.lane {
             Lane::Read(execute) => {
                 self.view.mark_read();
-                reply(execute(&mut crate::commands::Args::new(&argv, resolved.skip, self.db), self.view))
+                reply(execute(&mut crate::commands::Args::new(&argv, resolved.skip, self.db), self.view))?
             }
-            _ => answer(&resolved, &argv, self.view, &mut self.db),
-        }
+            _ => answer(&resolved, &argv, self.view, &mut self.db)?,
+        };
+        self.log.ran(resolved.command, self.db, argv, &reply);
+        Ok(reply)
     }
 
     fn work(&self) -> u64 {
@@ -129,11 +171,61 @@ impl Caller for Reader<'_, '_> {
         resolve(argv).is_ok()
     }
 
-    fn save(&mut self) {}
+    fn save(&mut self) {
+        self.log.clear();
+    }
 
     fn undo(&mut self) {}
 
     fn keep(&mut self) {}
+}
+
+/// What a script has called so far, if anybody here is to be told. A script that starts again begins a new one.
+struct Log {
+    telling: Telling,
+    called: Called,
+}
+
+impl Log {
+    fn new(view: &View) -> Self {
+        Self { telling: view.telling(), called: Called::default() }
+    }
+
+    fn clear(&mut self) {
+        self.called = Called::default();
+    }
+
+    /// A call that is not made; the reply to it.
+    fn refused(&mut self, argv: &[Bytes], error: ClientError) -> Reply {
+        if self.telling != Telling::Nothing {
+            if let Ok(resolved) = resolve(argv) {
+                self.called.count(resolved.command.index, Outcome::Rejected);
+            }
+            self.called.fail(&error);
+        }
+        error.into()
+    }
+
+    fn ran(&mut self, command: &Command, db: u8, argv: Vec<Bytes>, reply: &Reply) {
+        if self.telling == Telling::Nothing {
+            return;
+        }
+        let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
+        self.called.count(command.index, outcome);
+        if let Reply::Error(error) = reply {
+            self.called.fail(error);
+        }
+        if self.telling == Telling::Words && monitor::shows(command) {
+            self.called.show(db, argv);
+        }
+    }
+
+    fn end(self, reply: &Reply, view: &View) {
+        if self.telling != Telling::Nothing {
+            let error = if let Reply::Error(error) = reply { Some(error) } else { None };
+            view.tell(self.called.end(error));
+        }
+    }
 }
 
 /// What a script calls, if it may.

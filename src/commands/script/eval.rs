@@ -6,7 +6,7 @@ use super::call::{Permission, Reader, Writer};
 use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec, Write};
 use crate::error::{ClientError, Result, text};
 use crate::resp::{Reply, number};
-use crate::script::{self, NAME_CHARS, Program, Script};
+use crate::script::{NAME_CHARS, Program, Script};
 use crate::store::{Txn, View};
 use crate::types::scripts::{self, Digest};
 
@@ -50,8 +50,7 @@ impl Arguments {
             may.check_room(tx)?;
         }
         let seed = tx.rng().next_u64() as u32;
-        let mut caller = Writer::new(tx, self.db, may);
-        Ok(script::evaluate(Program::Script(script), &self.keys, &self.argv, seed, &mut caller)?)
+        Ok(Writer::new(tx, self.db, may).run(Program::Script(script), &self.keys, &self.argv, seed)?)
     }
 
     /// Runs a script that only reads.
@@ -60,8 +59,7 @@ impl Arguments {
             return Err(MAY_WRITE.into());
         }
         let seed = view.chance().next_u64() as u32;
-        let mut caller = Reader { view, db: self.db };
-        Ok(script::evaluate(Program::Script(script), &self.keys, &self.argv, seed, &mut caller)?)
+        Ok(Reader::new(view, self.db).run(Program::Script(script), &self.keys, &self.argv, seed)?)
     }
 }
 
@@ -160,6 +158,12 @@ impl Read for EvalShaRo {
         let script = known(view, &self.name)?.ok_or(NO_SCRIPT)?;
         self.arguments.read(view, &script)
     }
+}
+
+/// Whether a script, given by its text or by its name, has said that it will not write.
+pub fn only_reads(is_text: bool, script: &Bytes, view: &View) -> Result<bool> {
+    let script = if is_text { Some(Script::new(script.clone())?) } else { known(view, script)? };
+    Ok(script.is_some_and(|script| script.flags.no_writes))
 }
 
 /// The script of this name.

@@ -4,6 +4,8 @@ pub(super) mod call;
 mod eval;
 mod library;
 
+pub(super) use eval::only_reads;
+
 #[cfg(test)]
 mod tests;
 

@@ -12,6 +12,8 @@ use crate::commands::{Answer, Args, Command, Group, Host, Node, Spec, args, help
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
 use crate::session::Session as Connection;
+use crate::store::View;
+use crate::types::scan;
 
 pub(in crate::commands) const COMMANDS: &[Command] = &[Command::node::<Cluster>()];
 
@@ -28,6 +30,8 @@ pub enum Cluster {
     KeySlot(Bytes),
     Replicas(Bytes),
     Links,
+    CountKeysInSlot(u8, i64),
+    KeysInSlot(u8, i64, i64),
     Help,
     /// What would change the slots or the members.
     Change,
@@ -54,6 +58,8 @@ impl Node for Cluster {
             (b"keyslot", 1) => Self::KeySlot(args.bytes()?),
             (b"replicas" | b"slaves", 1) => Self::Replicas(args.bytes()?),
             (b"links", 0) => Self::Links,
+            (b"countkeysinslot", 1) => Self::CountKeysInSlot(args.db, args.int()?),
+            (b"getkeysinslot", 2) => Self::KeysInSlot(args.db, args.int()?, args.int()?),
             (b"help", 0) => Self::Help,
             (
                 b"addslots" | b"addslotsrange" | b"bumpepoch" | b"delslots" | b"delslotsrange" | b"failover"
@@ -88,11 +94,39 @@ impl Node for Cluster {
             Self::Replicas(of) => replicas(&topology, &of)?,
             // The nodes' links are not those of Redis' cluster bus.
             Self::Links => Reply::Array(Vec::new()),
+            Self::CountKeysInSlot(db, slot) => {
+                const INVALID: ClientError = ClientError::fixed("ERR Invalid slot");
+                let slot = owned(slot).ok_or(INVALID)?;
+                let look = move |view: &View| Ok(Reply::length(keys_in(view, db, slot)?.len()));
+                return Ok(Answer::Look(Box::new(look)));
+            }
+            Self::KeysInSlot(db, slot, count) => {
+                const INVALID: ClientError = ClientError::fixed("ERR Invalid slot or number of keys");
+                let (slot, count) = owned(slot).zip(usize::try_from(count).ok()).ok_or(INVALID)?;
+                let look = move |view: &View| {
+                    let keys = keys_in(view, db, slot)?.into_iter().take(count);
+                    Ok(Reply::Array(keys.map(Reply::Bulk).collect()))
+                };
+                return Ok(Answer::Look(Box::new(look)));
+            }
             Self::Help => explain(),
             Self::Change => return Err(FIXED.into()),
         };
         Ok(reply.into())
     }
+}
+
+/// A slot's number, if there is such a slot.
+fn owned(slot: i64) -> Option<u16> {
+    u16::try_from(slot).ok().filter(|slot| *slot < SLOTS)
+}
+
+/// The keys of a slot, in order. There is no index of slots, as no node is ever asked to give one away: all keys are
+/// looked at.
+fn keys_in(view: &View, db: u8, slot: u16) -> Result<Vec<Bytes>> {
+    let mut keys = scan::all(view, db, &scan::Filter { pattern: None, kind: None })?;
+    keys.retain(|key| self::slot(key) == slot);
+    Ok(keys)
 }
 
 /// The members, the shard's master first: the leader, or, while there is none, this node.
@@ -215,6 +249,10 @@ fn explain() -> Reply {
     help::reply(
         "CLUSTER",
         &[
+            "COUNTKEYSINSLOT <slot>",
+            "    Return the number of keys in <slot>.",
+            "GETKEYSINSLOT <slot> <count>",
+            "    Return key names stored by current node in a slot.",
             "INFO",
             "    Return information about the cluster.",
             "KEYSLOT <key>",

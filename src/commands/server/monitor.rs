@@ -42,10 +42,11 @@ impl Session for Monitor {
     }
 }
 
-/// Whether those who monitor see a command.
+/// Whether those who monitor see a command. The flag `skip_monitor` says that Redis shows a command by itself: before
+/// what it calls, and not behind it.
 #[must_use]
 pub fn shows(command: &Command) -> bool {
-    !command.spec.flags.has(Flags::ADMIN) && !command.spec.flags.has(Flags::SKIP_MONITOR)
+    !command.spec.flags.has(Flags::ADMIN)
 }
 
 /// What those who monitor are sent of a command: when, in which database, from where, and its words.

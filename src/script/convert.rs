@@ -60,6 +60,7 @@ pub(super) fn to_lua(lua: &Lua, reply: Reply, protocol: Protocol) -> Result<Valu
     let resp3 = protocol == Protocol::Resp3;
     let string = |bytes: &[u8]| {
         budget::charge_bytes(lua, bytes.len())?;
+        budget::made(lua, bytes.len())?;
         lua.create_string(bytes).map(Value::String)
     };
     match reply {

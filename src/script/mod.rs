@@ -11,9 +11,11 @@
 //! [`budget`] (limits), `failure` (errors), `convert` (replies), [`lib`](self) (libraries).
 //!
 //! # What is not exact
-//! Lua's own machine works on strings of any length in one step: `..`, `<`, and arithmetic with a string. A script
-//! that does so with very long strings can take longer than its steps say; the limit of memory is its only bound.
-//! And a table from which keys that are tables, functions or coroutines were removed grows at a moment that
+//! What one instruction can cost is bounded by the largest object there may be ([`budget`]), not by what it really does.
+//! That bound is for copying and comparing. Reading a number from a string's digits takes some ten times as long;
+//! and chains in Lua's hash tables are not seen, so that a script can fill them with strings that were chosen to fall into
+//! one place. And `^` is the C library's, to the last digit.
+//! A table from which keys that are tables, functions or coroutines were removed grows at a moment that
 //! depends on addresses, so a script that ends within some bytes of its limit of memory, and has such tables,
 //! may be aborted on one node and not on another.
 //!

@@ -19,8 +19,8 @@ local byte, find, format, lower, rep, reverse, sub, upper = string.byte, string.
     string.rep, string.reverse, string.sub, string.upper
 local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
 local frexp = math.frexp
-local charge, charge_bytes, expose, plain, place =
-    native.charge, native.charge_bytes, native.expose, native.plain, native.place
+local charge, charge_bytes, charge_instructions, expose, plain, place =
+    native.charge, native.charge_bytes, native.charge_instructions, native.expose, native.plain, native.place
 
 -- Loops shorter than this are not worth a charge.
 local SHORT = 64
@@ -98,11 +98,11 @@ local function order(real)
     error("keys that are tables, functions or coroutines have no order", 4)
   end
   if count > 1 then
-    charge(count * 8)
+    charge_instructions(count * 8)
     sort(keys)
   end
   if strings_count > 1 then
-    charge(strings_count * 8)
+    charge_instructions(strings_count * 8)
     sort(strings)
   end
   for index = 1, strings_count do
@@ -335,8 +335,13 @@ end
 
 -- Coroutines ---------------------------------------------------------------------------------------------
 
-globals.coroutine.create = function(...)
+local function charge_coroutine()
   charge(native.COROUTINE_STEPS)
+  charge_instructions(native.COROUTINE_INSTRUCTIONS)
+end
+
+globals.coroutine.create = function(...)
+  charge_coroutine()
   return create(...)
 end
 
@@ -354,7 +359,7 @@ local function passed_on(ok, ...)
 end
 
 globals.coroutine.wrap = function(run)
-  charge(native.COROUTINE_STEPS)
+  charge_coroutine()
   local thread = create(run)
   return expose(function(...)
     enter(RESUME_DEPTH)
@@ -441,7 +446,7 @@ globals.table.sort = function(...)
   check_writable(values)
   if type(values) == "table" then
     local _, doublings = frexp(#values)
-    charge(#values * doublings)
+    charge_instructions(#values * doublings)
   end
   return sort(...)
 end

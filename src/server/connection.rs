@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::dispatch::{Dispatcher, OUTPUT_BYTES, Sink};
+use super::limit::{LOOK, UNLIMITED_BYTES, Unread};
 use super::outbox::Queue;
 use crate::env::{Accepted, BoxStream};
 use crate::node::Node;
@@ -26,10 +27,8 @@ const OUTPUT_KEPT: usize = 64 << 10;
 
 /// Serves a client until either side ends it.
 pub async fn serve(node: Arc<Node>, accepted: Accepted) {
-    let limits = node.settings().output_limits();
-    let bytes_max = usize::try_from(limits.pubsub.hard_bytes).unwrap_or(usize::MAX);
-    let bytes_max = if bytes_max == 0 { usize::MAX } else { bytes_max };
-    let outbox = Arc::new(Queue::new(bytes_max, Arc::clone(node.metrics())));
+    let clock = Arc::clone(&node.env().clock);
+    let outbox = Arc::new(Queue::new(clock, Arc::clone(node.settings()), Arc::clone(node.metrics())));
     let registry = Arc::clone(node.registry());
     let now = node.env().clock.monotonic();
     let client = registry.connect(
@@ -186,13 +185,31 @@ struct Writer {
 
 impl Writer {
     async fn flush(&mut self, out: &mut BytesMut) -> bool {
-        let written = tokio::select! {
-            biased;
-            written = self.stream.write_all(out) => written.is_ok(),
-            () = self.outbox.closed() => false,
-        };
         let figures = &self.node.metrics().hot;
         figures.net_output_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        let mut unread = Unread::default();
+        let written = loop {
+            if out.is_empty() {
+                break true;
+            }
+            let clock = &self.node.env().clock;
+            if out.len() > UNLIMITED_BYTES {
+                let limit = self.node.settings().output_limits().normal;
+                if unread.outgrows(limit, out.len(), clock.monotonic()) {
+                    tracing::warn!(bytes = out.len(), "a client is disconnected: its replies are too many");
+                    break false;
+                }
+            }
+            tokio::select! {
+                biased;
+                written = self.stream.write_buf(out) => if !matches!(written, Ok(1..)) {
+                    break false;
+                },
+                () = self.outbox.closed() => break false,
+                // Nothing is set up for this while the client reads.
+                () = async { clock.sleep(LOOK).await } => self.outbox.look(),
+            }
+        };
         out.clear();
         written
     }

@@ -1,7 +1,8 @@
 //! The outside of a node: where clients connect, and where it is asked how it does.
 //!
 //! Reading order: [`connection`] (bytes in, bytes out), [`dispatch`] (what becomes of a request), `block` (when it
-//! has to wait), `outbox` (what a client is sent unasked), [`http`] (metrics and health).
+//! has to wait), `outbox` (what a client is sent unasked), `limit` (how much of both it
+//! may leave unread), [`http`] (metrics and health).
 
 mod block;
 mod connection;
@@ -10,6 +11,7 @@ mod dispatch;
 mod exec;
 mod health;
 pub mod http;
+mod limit;
 mod outbox;
 mod told;
 

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
+use super::limit::{UNLIMITED_BYTES, Unread};
+use crate::config::Settings;
+use crate::env::Clock;
 use crate::metrics::Metrics;
 use crate::session::Outbox;
 
@@ -18,7 +21,8 @@ pub struct Queue {
     closed: AtomicBool,
     /// Rung when something was pushed, or the queue was closed.
     changed: Notify,
-    bytes_max: usize,
+    clock: Arc<dyn Clock>,
+    settings: Arc<Settings>,
     metrics: Arc<Metrics>,
 }
 
@@ -29,18 +33,20 @@ struct Frames {
     behind: VecDeque<Bytes>,
     /// Of both.
     bytes: usize,
+    unread: Unread,
 }
 
 impl Queue {
-    /// An empty queue that closes its connection when it would hold more than `bytes_max`.
+    /// An empty queue, which closes its connection when it holds more than `settings` allow.
     #[must_use]
-    pub fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, settings: Arc<Settings>, metrics: Arc<Metrics>) -> Self {
         Self {
             frames: Mutex::default(),
             waiting: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             changed: Notify::new(),
-            bytes_max,
+            clock,
+            settings,
             metrics,
         }
     }
@@ -59,9 +65,10 @@ impl Queue {
     pub fn take_all(&self, out: &mut BytesMut) {
         if self.waiting.load(Ordering::Acquire) > 0 {
             let mut frames = self.frames.lock().expect("no holder panics");
-            let Frames { queue, behind, bytes } = &mut *frames;
+            let Frames { queue, behind, bytes, unread } = &mut *frames;
             drain(queue, bytes, out);
             drain(behind, bytes, out);
+            *unread = Unread::default();
             self.waiting.store(0, Ordering::Release);
         }
     }
@@ -84,18 +91,45 @@ impl Queue {
         }
     }
 
+    /// Closes the connection if it has been above its soft limit for too long.
+    pub fn look(&self) {
+        let mut frames = self.frames.lock().expect("no holder panics");
+        let outgrows = self.outgrows(&mut frames);
+        drop(frames);
+        if outgrows {
+            self.drop_client();
+        }
+    }
+
+    fn outgrows(&self, frames: &mut Frames) -> bool {
+        // What is hardly anything costs no look at a clock.
+        frames.bytes > UNLIMITED_BYTES
+            && frames.unread.outgrows(
+                self.settings.output_limits().pubsub,
+                frames.bytes,
+                self.clock.monotonic(),
+            )
+    }
+
+    fn drop_client(&self) {
+        self.metrics.recorded.pubsub_dropped_clients.increment(1);
+        self.close();
+    }
+
     fn add(&self, frame: Bytes, choose: fn(&mut Frames) -> &mut VecDeque<Bytes>) -> bool {
         if self.is_closed() {
             return false;
         }
         let mut frames = self.frames.lock().expect("no holder panics");
-        if frames.bytes + frame.len() > self.bytes_max {
+        frames.bytes += frame.len();
+        if self.outgrows(&mut frames) {
+            // Nobody will be sent any of it.
+            *frames = Frames::default();
+            self.waiting.store(0, Ordering::Release);
             drop(frames);
-            self.metrics.recorded.pubsub_dropped_clients.increment(1);
-            self.close();
+            self.drop_client();
             return false;
         }
-        frames.bytes += frame.len();
         choose(&mut frames).push_back(frame);
         self.waiting.store(frames.queue.len() + frames.behind.len(), Ordering::Release);
         drop(frames);

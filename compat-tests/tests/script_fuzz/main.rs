@@ -73,8 +73,9 @@ fn fuzz(seed: u64) -> Result<()> {
     if contents.is_err() {
         report_difference(&nodes)?;
     }
+    let hash = equal_hashes(&nodes)?;
     println!(
-        "{} random scripts through three nodes: {} replies, {} errors, {} of them at a limit; {} keys, equal on all",
+        "{} random scripts through three nodes: {} replies, {} errors, {} of them at a limit; {} keys, equal on all; state {hash}",
         CLIENTS * scripts,
         all.replies,
         all.errors,
@@ -148,6 +149,19 @@ fn contents(node: SocketAddr) -> Result<Vec<String>> {
     }
     lines.sort();
     Ok(lines)
+}
+
+/// The hash of the state, in which are also scripts, revisions and who was answered, and which all nodes agree on. An
+/// entry may come between two questions: the clock ticks, keys end.
+fn equal_hashes(nodes: &[SocketAddr]) -> Result<String> {
+    wait_for("equal state hashes of all nodes", PATIENCE, || {
+        let hash = |node: &SocketAddr| -> Result<String> {
+            let reply = Connection::open(*node)?.call(&["DEBUG", "DIGEST-STATE"])?;
+            Ok(String::from_utf8_lossy(reply.text().with_context(|| format!("{reply:?}"))?).into_owned())
+        };
+        let hashes = nodes.iter().map(hash).collect::<Result<Vec<_>>>()?;
+        Ok((hashes[0] == hashes[1] && hashes[1] == hashes[2]).then(|| hashes[0].clone()))
+    })
 }
 
 /// Shows where the first few lines differ.

@@ -3,7 +3,7 @@
 use mlua::{Error, Lua, Result, String, Table, Value, Variadic};
 
 use super::{Meter, Output, VALUES_MAX};
-use crate::script::{Arguments, function, keys_in_order, to_integer};
+use crate::script::{Arguments, budget, function, keys_in_order, to_integer};
 
 /// Tables that nest deeper than this are written as nil.
 const NESTING_MAX: usize = 16;
@@ -157,6 +157,10 @@ struct Part {
 
 /// The messages' values; before them, if a part was asked for, where the next begins, or -1.
 fn unpack(lua: &Lua, args: &Arguments, part: Part) -> Result<Variadic<Value>> {
+    budget::making(lua, || unpack_part(lua, args, part))
+}
+
+fn unpack_part(lua: &Lua, args: &Arguments, part: Part) -> Result<Variadic<Value>> {
     let Part { limit, offset } = part;
     let string = args.string(0)?;
     let bytes = string.as_bytes();

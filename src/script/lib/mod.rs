@@ -1,5 +1,5 @@
 //! The libraries that scripts find beside Lua's own: `cjson`, `cmsgpack`, `struct` and `bit`, and the pattern
-//! functions of `string` instead of Lua's.
+//! functions of `string` and some of `math` instead of Lua's.
 //!
 //! They do what the libraries of redis-server do, errors included, but are written here: a script's work has to
 //! be counted ([`super::budget`]), also where it is a loop outside of Lua's machine, and nothing may depend on
@@ -14,6 +14,7 @@ mod output;
 mod bit;
 mod cjson;
 mod cmsgpack;
+mod math;
 mod pattern;
 mod structure;
 
@@ -33,6 +34,7 @@ pub(super) fn open(lua: &Lua, globals: &Table) -> Result<()> {
     globals.raw_set("bit", bit::open(lua)?)?;
     globals.raw_set("cjson", cjson::open(lua)?)?;
     globals.raw_set("cmsgpack", cmsgpack::open(lua)?)?;
+    math::open(lua, &globals.raw_get("math")?)?;
     globals.raw_set("struct", structure::open(lua)?)?;
     pattern::open(lua, &globals.raw_get("string")?)
 }

@@ -101,7 +101,8 @@ fn instance(lua: &Lua, settings: &Rc<Cell<Settings>>) -> Result<Table> {
     let used = Rc::clone(settings);
     let decode = function(lua, "decode", move |lua, args| {
         only_argument(args)?;
-        decode::decode(lua, &args.string(0)?, used.get())
+        let text = args.string(0)?;
+        budget::making(lua, || decode::decode(lua, &text, used.get()))
     })?;
     library.raw_set("decode", decode)?;
     for (name, setter) in SETTERS {

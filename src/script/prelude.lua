@@ -404,8 +404,14 @@ globals.string.rep = function(...)
   return rep(...)
 end
 
+-- A number of hundreds of digits takes C as long as its digits are many, each; longer texts are copied.
+local DIGITS_MAX, DIGIT_STEPS = 16384, 8
+
 globals.string.format = function(...)
   local text = format(...)
+  if #text > SHORT then
+    charge((#text < DIGITS_MAX and #text or DIGITS_MAX) * DIGIT_STEPS)
+  end
   charge_text(text)
   return text
 end

@@ -147,7 +147,10 @@ impl Connection {
         let settings = self.node.settings();
         if self.dispatcher.session.is_authenticated() || settings.password().is_none() {
             let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-            Limits::authenticated(size(settings.argument_bytes_max()), size(settings.query_bytes_max()))
+            // What MULTI has queued is asked for, too, and not yet answered.
+            let queued = self.dispatcher.session.transaction().map_or(0, |queue| queue.memory());
+            let query_bytes_max = size(settings.query_bytes_max()).saturating_sub(queued);
+            Limits::authenticated(size(settings.argument_bytes_max()), query_bytes_max)
         } else {
             Limits::UNAUTHENTICATED
         }

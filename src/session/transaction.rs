@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// What a queued command takes beside its words.
+const COMMAND_BYTES: usize = 128;
+
 /// The commands between MULTI and EXEC.
 #[derive(Debug)]
 pub struct Queue {
@@ -69,6 +72,12 @@ impl Queue {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What it takes in memory, about.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.bytes + self.commands.len() * COMMAND_BYTES
     }
 
     /// What waits.

@@ -12,7 +12,7 @@
 //! look. Small objects are never that many between two looks.
 //!
 //! A script that has used up its budget is *aborted*: from then on the hook fails at each instruction, and
-//! whatever catches an error raises it again (`prelude.lua`). So no `pcall` outlives the limit.
+//! whatever catches an error raises it again (`prelude/base.lua`). So no `pcall` outlives the limit.
 //!
 //! Garbage is not collected while a script runs, so that weak tables and the moment at which memory runs
 //! out cannot tell what the interpreter did before. Only where a script has a lot of memory does it stop

@@ -21,6 +21,16 @@ use crate::error::{ClientError, StoreError};
 use crate::resp::{Protocol, Reply};
 use crate::types::libraries;
 
+/// What every interpreter runs first: one chunk, whose parts are files.
+const PRELUDE_TEXT: &str = concat!(
+    include_str!("prelude/start.lua"),
+    include_str!("prelude/order.lua"),
+    include_str!("prelude/base.lua"),
+    include_str!("prelude/text_and_tables.lua"),
+    include_str!("prelude/redis.lua"),
+    include_str!("prelude/run.lua"),
+);
+
 /// The limits of a warm interpreter.
 const SOFT: Limits = Limits {
     steps: 500_000,
@@ -157,7 +167,7 @@ impl Interpreter {
         lib::open(&lua, &globals)?;
         open_random(&lua, &globals.get("math")?)?;
         let (environment, order, run, libraries): (Table, Function, Function, Table) =
-            lua.load(include_str!("prelude.lua")).set_name(PRELUDE).call((natives(&lua)?, &globals))?;
+            lua.load(PRELUDE_TEXT).set_name(PRELUDE).call((natives(&lua)?, &globals))?;
         lua.set_named_registry_value(convert::ORDER, order)?;
         lua.set_named_registry_value(ENVIRONMENT, &environment)?;
         let failure = lua.create_function(failure::describe)?;

@@ -7,7 +7,7 @@
 //!
 //! This module knows no command. Commands of the script go to a [`Caller`].
 //!
-//! Reading order: [`Script`], `interpreter` (how a script runs), `prelude.lua` (the library it sees),
+//! Reading order: [`Script`], `interpreter` (how a script runs), `prelude/start.lua` (the library it sees),
 //! [`budget`] (limits), `failure` (errors), `convert` (replies), [`lib`](self) (libraries).
 //!
 //! # What is not exact

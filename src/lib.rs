@@ -32,7 +32,7 @@ pub mod server;
 #[cfg(test)]
 mod sim;
 /// Of the simulated world, other packages get the judges of histories.
-#[cfg(all(feature = "sim", not(test)))]
+#[cfg(all(feature = "check", not(test)))]
 pub mod sim {
     pub mod check;
 }

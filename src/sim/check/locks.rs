@@ -20,9 +20,10 @@ use super::Verdict;
 use super::history::{Operation, Value};
 use super::realtime::{Stamp, first_fall};
 
-/// Whether the locks excluded, and the registers were protected.
+/// Whether the locks excluded, and the registers were protected. By the client's clock a lock may end by `early_ns` too
+/// early: what a server's clock that counts milliseconds loses, and how far two clocks may drift apart.
 #[must_use]
-pub fn check(operations: &[Operation]) -> Verdict {
+pub fn check(operations: &[Operation], early_ns: u64) -> Verdict {
     let mut locks: BTreeMap<&str, Lock<'_>> = BTreeMap::new();
     let mut registers: BTreeMap<&str, Vec<(u64, &Operation)>> = BTreeMap::new();
     for operation in operations {
@@ -49,7 +50,7 @@ pub fn check(operations: &[Operation]) -> Verdict {
             ));
         }
     }
-    let locks = locks.iter().map(|(name, lock)| (name, lock.check()));
+    let locks = locks.iter().map(|(name, lock)| (name, lock.check(early_ns)));
     let registers = registers.iter().map(|(name, stores)| (name, check_register(stores)));
     let named = |(name, checked): (&&str, Result<(), String>)| {
         Verdict::from(checked.map_err(|what| format!("{name}: {what}")))
@@ -95,7 +96,7 @@ impl<'a> Lock<'a> {
         self.holds.insert(holder, Hold { operation, token, ttl_ns }).is_none().then_some(())
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, early_ns: u64) -> Result<(), String> {
         let mut stamps = Vec::new();
         let mut spans = Vec::new();
         for (holder, hold) in &self.holds {
@@ -103,7 +104,7 @@ impl<'a> Lock<'a> {
             let invoked_ns = hold.operation.invoked_ns;
             let stamp = Stamp { number, invoked_ns, returned_ns: from_ns, is_new: true };
             stamps.push((stamp, hold.operation));
-            spans.push((from_ns, self.until(holder, hold)?, hold.operation));
+            spans.push((from_ns, self.until(holder, hold, early_ns)?, hold.operation));
         }
         stamps.sort_by_key(|(stamp, _)| stamp.number);
         if let Some(twice) = stamps.windows(2).find(|pair| pair[0].0.number == pair[1].0.number) {
@@ -127,8 +128,8 @@ impl<'a> Lock<'a> {
     }
 
     /// Until when the holder has the lock for certain. An error if it was told otherwise.
-    fn until(&self, holder: &str, hold: &Hold<'_>) -> Result<u64, String> {
-        let mut until_ns = hold.operation.invoked_ns + hold.ttl_ns;
+    fn until(&self, holder: &str, hold: &Hold<'_>, early_ns: u64) -> Result<u64, String> {
+        let mut until_ns = hold.operation.invoked_ns + hold.ttl_ns.saturating_sub(early_ns);
         let mut uses = self.uses.get(holder).cloned().unwrap_or_default();
         uses.sort_by_key(|(operation, _)| operation.invoked_ns);
         for (operation, renewed_ns) in uses {
@@ -143,7 +144,7 @@ impl<'a> Lock<'a> {
             match renewed_ns {
                 // One of unknown outcome may have done nothing.
                 Some(renewed_ns) if reply.is_some() => {
-                    until_ns = until_ns.max(operation.invoked_ns + renewed_ns)
+                    until_ns = until_ns.max(operation.invoked_ns + renewed_ns.saturating_sub(early_ns))
                 }
                 Some(_) => {}
                 None if operation.has_failed() => {}

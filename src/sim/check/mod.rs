@@ -41,6 +41,8 @@ pub mod coverage;
 
 pub mod model;
 
+pub mod scatter;
+
 pub mod search;
 
 pub mod strings;

@@ -6,12 +6,12 @@ use super::{accepted, history, rejected};
 
 #[track_caller]
 fn good(lines: &str) {
-    accepted(&locks::check(&history(lines).operations));
+    accepted(&locks::check(&history(lines).operations, 0));
 }
 
 #[track_caller]
 fn bad(lines: &str, words: &str) {
-    rejected(&locks::check(&history(lines).operations), words);
+    rejected(&locks::check(&history(lines).operations, 0), words);
 }
 
 #[test]
@@ -46,6 +46,9 @@ fn two_holders_at_once() {
 
 #[test]
 fn a_lock_that_ended_early() {
+    let early = history("1 0..1 LOCK l a 100 -> 1\n 2 98..99 LOCK l b 100 -> 2");
+    accepted(&locks::check(&early.operations, 1_000_000));
+    rejected(&locks::check(&early.operations, 999_999), "two holders at once");
     bad("1 0..1 LOCK l a 100 -> 1\n 1 50..51 RENEW l a 100 -> 0", "lost while it was held");
     good("1 0..1 LOCK l a 100 -> 1\n 1 99..100 RENEW l a 100 -> 0");
 }
@@ -73,7 +76,7 @@ fn what_is_no_lock_is_not_judged() {
         "1 0..1 GET l -> 1",
         "1 0..1 LOCK l a 10 -> x",
     ] {
-        let verdict = locks::check(&history(lines).operations);
+        let verdict = locks::check(&history(lines).operations, 0);
         assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
     }
 }

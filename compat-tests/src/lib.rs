@@ -2,8 +2,9 @@
 //!
 //! Two kinds of test live here. *Cases* ([`case`], [`runner`]) are transcripts whose replies were recorded
 //! from redis-server and must come out of Quorate byte for byte; the same file runs against the oracle, one
-//! node and a cluster. *Process tests* (`tests/`) start [`cluster`]s and take them apart. Nothing here links
-//! the server: what cannot be seen from a socket, a log line or an exit code is not promised to anybody.
+//! node and a cluster. *Process tests* (`tests/`) start [`cluster`]s and take them apart. What cannot be seen
+//! from a socket, a log line or an exit code is not promised to anybody: so nothing here links the server, but for the judges of
+//! histories ([`traffic`]), which know nothing of it.
 
 pub mod campaigns;
 pub mod case;
@@ -16,6 +17,7 @@ pub mod program;
 pub mod reply;
 pub mod runner;
 pub mod suite;
+pub mod traffic;
 pub mod workload;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

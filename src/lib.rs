@@ -29,6 +29,8 @@ pub mod node;
 
 pub mod server;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 #[cfg(test)]
 mod sim;
 /// Of the simulated world, other packages get the judges of histories.

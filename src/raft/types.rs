@@ -105,7 +105,16 @@ impl<'a> Take<'a> {
     }
 
     pub fn flag(&mut self) -> Option<bool> {
-        self.u8().map(|byte| byte != 0)
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    /// What was read, if nothing is left behind it.
+    pub fn whole<T>(&self, read: T) -> Option<T> {
+        self.0.is_empty().then_some(read)
     }
 
     pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {

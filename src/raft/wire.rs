@@ -179,7 +179,7 @@ fn read_append(body: &Bytes) -> Option<AppendEntriesRequest<Types>> {
         let body = body.slice_ref(take.bytes(length)?);
         entries.push(entry_from_log(log::LogEntry { id, kind, body })?);
     }
-    Some(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+    take.whole(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
 }
 
 /// Status 1 (0 matched up to, 1 conflict at, 2 higher vote), then the log id or the vote.
@@ -212,7 +212,7 @@ pub fn take_appended(body: &[u8]) -> Result<StreamAppendResult<Types>, Malformed
         2 => take.vote().map(|vote| Err(StreamAppendError::HigherVote(vote))),
         _ => None,
     };
-    read(&mut take).ok_or(Malformed("an append answer"))
+    read(&mut take).and_then(|read| take.whole(read)).ok_or(Malformed("an append answer"))
 }
 
 /// The head of a snapshot: the leader's vote, and what the snapshot holds.
@@ -235,7 +235,7 @@ pub fn take_snapshot_begin(body: &[u8]) -> Result<(Vote, SnapshotMeta), Malforme
         let last_log_id = take.option(Take::log_id)?;
         Some((vote, SnapshotMeta { last_log_id, last_membership: take.stored_membership()? }))
     };
-    read(&mut take).ok_or(Malformed("the head of a snapshot"))
+    read(&mut take).and_then(|read| take.whole(read)).ok_or(Malformed("the head of a snapshot"))
 }
 
 /// A question on a control or bootstrap link.
@@ -391,7 +391,7 @@ fn read_request(body: &Bytes) -> Option<(u64, Request)> {
         }
         3 => Request::ReadIndex,
         4 => Request::Tick { clock_ms: take.u64()? },
-        5 => Request::Propose { group: body.slice_ref(take.0) },
+        5 => Request::Propose { group: body.slice_ref(take.bytes(take.0.len())?) },
         6 => Request::Join { member: take.member()? },
         7 => Request::Admit { node: take.u64()?, member: take.member()? },
         8 => Request::Status,
@@ -400,7 +400,7 @@ fn read_request(body: &Bytes) -> Option<(u64, Request)> {
         11 => Request::DiskLow,
         _ => return None,
     };
-    Some((number, request))
+    take.whole((number, request))
 }
 
 /// Appends the response to the request of this number.
@@ -467,7 +467,7 @@ fn read_response(mut take: Take) -> Option<(u64, Response)> {
         8 => Response::Clock { kept_ms: take.option(Take::u64)? },
         _ => return None,
     };
-    Some((number, response))
+    take.whole((number, response))
 }
 
 /// The stamp part that consensus owns: what membership the state was left with.
@@ -481,7 +481,12 @@ pub fn encode_membership(stored: &StoredMembership) -> Bytes {
 /// Reads what [`encode_membership`] wrote; `None` if it did not.
 #[must_use]
 pub fn decode_membership(bytes: &[u8]) -> Option<StoredMembership> {
-    if bytes.is_empty() { Some(StoredMembership::default()) } else { Take(bytes).stored_membership() }
+    if bytes.is_empty() {
+        return Some(StoredMembership::default());
+    }
+    let mut take = Take(bytes);
+    let stored = take.stored_membership()?;
+    take.whole(stored)
 }
 
 #[cfg(test)]

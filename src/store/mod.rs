@@ -76,6 +76,8 @@ pub use effects::{Author, Effects, Event, Shortage, Touch};
 pub use hash::Pinned;
 pub use head::{DATABASES, Database, Head};
 pub use local::Local;
+#[cfg(any(test, feature = "fuzz"))]
+pub use snapshot::file_of as snapshot_file_of;
 pub use snapshot::{SnapshotInfo, verify as verify_snapshot};
 pub use txn::Txn;
 pub use view::{View, Visit};

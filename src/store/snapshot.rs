@@ -289,6 +289,29 @@ impl Reader {
     }
 }
 
+/// A file with this head and these records in one block, all its lengths and checksums right: so that a fuzzer reaches
+/// what is behind them.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn file_of(head: &[u8], records: &[u8]) -> Vec<u8> {
+    let mut file = MAGIC.to_vec();
+    file.put_u32_le(VERSION);
+    file.put_u32_le(length(head));
+    file.put_u32_le(0);
+    file.put_slice(head);
+    file.put_u32_le(crc32c(&file));
+    file.put_u8(BLOCK);
+    file.put_u32_le(length(records));
+    file.put_u32_le(crc32c(records));
+    file.put_slice(records);
+    let mut trailer = vec![TRAILER];
+    trailer.put_u64_le(1);
+    trailer.put_u64_le(records_of(Bytes::copy_from_slice(records)).map_or(0, |records| records.len() as u64));
+    trailer.put_u32_le(crc32c(&file));
+    trailer.put_u32_le(crc32c(&trailer));
+    file.put_slice(&trailer);
+    file
+}
+
 fn records_of(mut block: Bytes) -> Option<Vec<Record>> {
     let mut records = Vec::new();
     while !block.is_empty() {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use compat_tests::campaigns::{ALL, Campaign, Extent};
+use compat_tests::campaigns::{BUILT, Campaign, Extent, LAB};
 use compat_tests::dice::Dice;
 
 fn main() -> ExitCode {
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn all() -> impl Iterator<Item = &'static Campaign> {
+    LAB.iter().chain(&BUILT)
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
@@ -34,12 +38,12 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         }
     }
     if names.is_empty() {
-        ALL.iter().for_each(|campaign| println!("{:12} {}", campaign.name, campaign.about));
+        all().for_each(|campaign| println!("{:12} {}", campaign.name, campaign.about));
         println!("\nprove NAME... | all [--minutes M] [--seed S]");
         return Ok(());
     }
     let is_asked_for = |campaign: &&Campaign| names.iter().any(|name| name == "all" || name == campaign.name);
-    let chosen: Vec<_> = ALL.iter().filter(is_asked_for).collect();
+    let chosen: Vec<_> = all().filter(is_asked_for).collect();
     if let Some(unknown) =
         names.iter().find(|name| *name != "all" && chosen.iter().all(|each| each.name != **name))
     {

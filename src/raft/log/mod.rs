@@ -52,6 +52,9 @@ use shared::{Shared, Step};
 use view::Plan;
 use writer::{Batch, Housekeeper, Jobs, Writer};
 
+#[cfg(any(test, feature = "fuzz"))]
+pub use record::fuzz;
+
 /// The longest vote that can be saved.
 pub const VOTE_BYTES_MAX: usize = 1024;
 /// The longest entry body that can be appended.

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods)] // The corpora are read as they are.
+
 use std::fs;
 
 use super::*;

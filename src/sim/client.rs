@@ -9,7 +9,7 @@ use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Dice;
-use super::cluster::{Cluster, HOSTS, REQUEST_TIMEOUT};
+use super::cluster::{Cluster, REQUEST_TIMEOUT};
 use crate::env::{BoxStream, Env};
 
 /// How long a client waits for a connection, or for an answer: longer than a node that runs takes to say
@@ -29,6 +29,11 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether it is a reply.
+    pub const fn is_reply(&self) -> bool {
+        matches!(self, Self::Reply(_))
+    }
+
     /// The number in a reply; 0 for a key that is not there.
     #[track_caller]
     pub fn number(&self) -> Option<u64> {
@@ -141,6 +146,7 @@ impl Client {
             self.connection = Some(connection);
         }
         answers.resize(commands.len(), rest);
+        self.cluster.tally(|tally| answers.iter().for_each(|answer| tally.answer(answer)));
         answers
     }
 
@@ -148,7 +154,10 @@ impl Client {
         if let Some(connection) = self.connection.take() {
             return Some(connection);
         }
-        let host = self.home.unwrap_or_else(|| HOSTS[self.rng.below(HOSTS.len() as u64) as usize]);
+        let host = self.home.unwrap_or_else(|| {
+            let hosts = self.cluster.hosts();
+            hosts[self.rng.below(hosts.len() as u64) as usize]
+        });
         let address = format!("{host}:6379");
         let stream = tokio::select! {
             biased;
@@ -180,8 +189,9 @@ impl Connection {
 fn interpret(frame: BytesFrame) -> Answer {
     match &frame {
         BytesFrame::Error(text) => match text.split(' ').next() {
-            Some("CLUSTERDOWN" | "TRYAGAIN") => Answer::NotApplied,
+            Some("CLUSTERDOWN" | "TRYAGAIN" | "DISKFULL" | "EXECABORT") => Answer::NotApplied,
             Some("UNKNOWN") => Answer::Unknown,
+            _ if text.starts_with("ERR FAILOVER") => Answer::NotApplied,
             _ => panic!("an error that nothing here provokes: {text}"),
         },
         _ => Answer::Reply(frame),

@@ -1,10 +1,10 @@
-//! Three nodes: the real server, on simulated hosts.
+//! Three nodes or five, or more with time: the real server, on simulated hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use super::campaign::Tally;
 use super::invariants::Watch;
 use crate::config::Config;
 use crate::env::Exit;
@@ -13,8 +13,10 @@ use crate::node::Node;
 use crate::raft::Role;
 use crate::server::Server;
 
-/// The nodes' hosts.
+/// The hosts of a small cluster.
 pub const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
+/// All hosts there can be.
+const NAMES: [&str; 6] = ["n1", "n2", "n3", "n4", "n5", "n6"];
 /// How long a node lets a client wait for a quorum.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -22,12 +24,18 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const DATA: &str = "data";
 /// How an error ends that was a sync made to fail.
 const BAD_SYNC: &str = "Input/output error (os error 5)";
+/// How an error ends that came of a full disk.
+const NO_SPACE: &str = "No space left on device (os error 28)";
 
 /// The cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     world: World,
     watch: Watch,
+    /// How many there are, and how many there were in the beginning.
+    size: Arc<Mutex<usize>>,
+    first: usize,
+    tally: Arc<Mutex<Tally>>,
     nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
     /// Nodes that could not start, or stopped by themselves.
     failures: Arc<Mutex<Vec<String>>>,
@@ -38,11 +46,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster whose hosts are off.
+    /// A cluster of three whose hosts are off.
     pub fn new(world: &World) -> Self {
+        Self::of(world, HOSTS.len(), false)
+    }
+
+    /// A cluster of so many; `drift` says whether their clocks differ in rate.
+    pub fn of(world: &World, size: usize, drift: bool) -> Self {
         Self {
+            size: Arc::new(Mutex::new(size)),
+            first: size,
+            tally: Arc::default(),
             world: world.clone(),
-            watch: Watch::new(),
+            watch: Watch::new(drift),
             nodes: Arc::default(),
             failures: Arc::default(),
             silences: Arc::default(),
@@ -55,6 +71,30 @@ impl Cluster {
         &self.world
     }
 
+    /// The hosts of those who are members, or are to become such.
+    pub fn hosts(&self) -> &'static [&'static str] {
+        &NAMES[..*self.size.lock().expect("no holder panics")]
+    }
+
+    /// Starts a node that nobody knows yet, if there is a host for it.
+    pub fn grow(&self) -> bool {
+        let grown = {
+            let mut size = self.size.lock().expect("no holder panics");
+            let grown = *size < NAMES.len();
+            *size += usize::from(grown);
+            grown
+        };
+        if grown {
+            self.start_all();
+        }
+        grown
+    }
+
+    /// What was counted so far.
+    pub fn tally<T>(&self, count: impl FnOnce(&mut Tally) -> T) -> T {
+        count(&mut self.tally.lock().expect("no holder panics"))
+    }
+
     /// Switches a host on, and starts its node.
     pub fn start(&self, host: &'static str) {
         let mut env = self.world.node(host);
@@ -63,8 +103,9 @@ impl Cluster {
         self.nodes.lock().expect("no holder panics").remove(host);
         let serving = {
             let (cluster, env) = (self.clone(), env.clone());
+            let config = config(host, self.first);
             async move {
-                match Server::start(env, &config(host)).await {
+                match Server::start(env, &config).await {
                     Ok(server) => {
                         cluster
                             .nodes
@@ -76,7 +117,7 @@ impl Cluster {
                     // The process ends, and is started again with whatever else is off.
                     Err(error) => {
                         let error = error.to_string();
-                        if !error.ends_with(BAD_SYNC) {
+                        if !error.ends_with(BAD_SYNC) && !error.ends_with(NO_SPACE) {
                             cluster.failed(&format!("{host} cannot start: {error}"));
                         }
                         cluster.world.crash(host);
@@ -111,7 +152,7 @@ impl Cluster {
 
     /// Starts what is off.
     pub fn start_all(&self) {
-        for host in HOSTS {
+        for host in self.hosts() {
             if !self.world.is_up(host) {
                 let exited = self.world.exited(host);
                 self.note(&format!("{host} starts, after {exited:?}"));
@@ -142,7 +183,7 @@ impl Cluster {
     pub fn leader(&self) -> Option<&'static str> {
         let leads =
             |host: &&str| self.node(host).is_some_and(|node| node.view().borrow().role == Role::Leader);
-        HOSTS.into_iter().find(leads)
+        self.hosts().iter().copied().find(leads)
     }
 
     /// Waits until a node leads, for at most `limit`.
@@ -160,7 +201,7 @@ impl Cluster {
 
     /// Where each node stands: how far it has applied the log, and a hash of its state.
     pub fn digests(&self) -> Vec<(u64, u64)> {
-        let nodes = HOSTS.iter().filter_map(|host| self.node(host));
+        let nodes = self.hosts().iter().filter_map(|host| self.node(host));
         nodes.map(|node| node.state_hash().expect("the state can be read")).collect()
     }
 
@@ -170,7 +211,7 @@ impl Cluster {
         let give_up = self.world.elapsed() + limit;
         loop {
             let digests = self.digests();
-            let all = digests.len() == HOSTS.len();
+            let all = digests.len() == self.hosts().len();
             let together = all && digests.iter().all(|(applied, _)| *applied == digests[0].0);
             if together && digests.iter().any(|digest| *digest != digests[0]) {
                 return Err(format!("the nodes differ: {digests:x?}"));
@@ -187,22 +228,26 @@ impl Cluster {
     }
 
     /// Whether the voters are the nodes, no matter how often one came and went.
-    fn check_members(&self) -> Result<(), String> {
-        let wanted = HOSTS.iter().map(|host| format!("{host}:7000")).collect::<BTreeSet<_>>();
-        for host in HOSTS {
+    pub fn check_members(&self) -> Result<(), String> {
+        let hosts = self.hosts();
+        let wanted = hosts.iter().map(|host| format!("{host}:7000")).collect::<BTreeSet<_>>();
+        for host in hosts {
             let view = self.node(host).map(|node| node.view().borrow().clone()).unwrap_or_default();
             let found = view.members.values().map(|member| member.peer_address.clone()).collect();
-            if view.voters.len() != HOSTS.len() || view.members.len() != HOSTS.len() || wanted != found {
+            if view.joint
+                || view.voters.len() != hosts.len()
+                || view.members.len() != hosts.len()
+                || wanted != found
+            {
                 return Err(format!("{host} knows other members: {view:?}"));
             }
         }
         Ok(())
     }
 
-    /// Wipes the disk of a host and starts a node on it.
+    /// Gives a host that is off an empty disk, and starts a node on it.
     pub fn start_wiped(&self, host: &'static str) {
-        let env = self.world.node(host);
-        env.disk.remove(Path::new(DATA)).expect("the disk works");
+        self.world.replace_disk(host);
         self.start(host);
     }
 
@@ -217,13 +262,18 @@ impl Cluster {
     }
 }
 
-fn config(host: &str) -> Config {
+fn config(host: &str, first: usize) -> Config {
     let timeout = REQUEST_TIMEOUT.as_millis().to_string();
+    let mut peers = NAMES[..first].to_vec();
+    if !peers.contains(&host) {
+        peers.push(host);
+    }
+    let peers = peers.iter().map(|peer| format!("{peer}:7000")).collect::<Vec<_>>().join(",");
     let mut config = Config::of(&[
         ("data", DATA),
         ("listen", &format!("{host}:6379")),
         ("peer-listen", &format!("{host}:7000")),
-        ("peers", "n1:7000,n2:7000,n3:7000"),
+        ("peers", &peers),
         ("request-timeout-ms", &timeout),
         ("checkpoint-seconds", "2"),
     ])

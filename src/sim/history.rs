@@ -69,8 +69,8 @@ pub struct Pair {
 }
 
 impl History {
-    /// The first thing that no single copy could have shown. With `exact_ends`, nor may a key end early.
-    pub fn check(&self, exact_ends: bool) -> Result<(), String> {
+    /// The first thing that no single copy could have shown. A key must be there for so many hundredths of its time.
+    pub fn check(&self, kept_percent: u32) -> Result<(), String> {
         let named =
             |name: &str, checked: Result<(), String>| checked.map_err(|what| format!("{name}: {what}"));
         for (name, register) in &self.registers {
@@ -80,7 +80,7 @@ impl History {
             named(name, counter.check())?;
         }
         for (name, fleeting) in &self.fleeting {
-            named(name, fleeting.check(exact_ends))?;
+            named(name, fleeting.check(kept_percent))?;
         }
         for pair in &self.pairs {
             if pair.values[0] != pair.values[1] {
@@ -169,11 +169,11 @@ impl Counter {
 }
 
 impl Fleeting {
-    fn check(&self, exact_ends: bool) -> Result<(), String> {
+    fn check(&self, kept_percent: u32) -> Result<(), String> {
         let Some((fate, set)) = self.set else { return Ok(()) };
         let gone = self.reads.iter().filter(|(there, _)| !there);
         for (_, span) in gone.filter(|(_, span)| fate == Fate::Applied && set.before(span)) {
-            if exact_ends && span.end < set.start + self.ttl {
+            if span.end < set.start + self.ttl * kept_percent / 100 {
                 return Err(format!("set at {set:?} for {:?}, it was gone at {span:?}", self.ttl));
             }
             if let Some((_, later)) = self.reads.iter().find(|(there, later)| *there && span.before(later)) {

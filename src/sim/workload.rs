@@ -16,9 +16,16 @@ pub struct Shared {
     current: Arc<Mutex<Vec<String>>>,
     fleeting: Arc<Mutex<Vec<String>>>,
     over: Arc<Mutex<bool>>,
+    /// How long a client thinks between two requests at most, in ms; see [`Shared::patient`].
+    think_ms: u64,
 }
 
 impl Shared {
+    /// Clients who think for so long at most.
+    pub fn patient(think_ms: u64) -> Self {
+        Self { think_ms, ..Self::default() }
+    }
+
     fn history<T>(&self, action: impl FnOnce(&mut History) -> T) -> T {
         action(&mut self.history.lock().expect("no holder panics"))
     }
@@ -41,11 +48,8 @@ fn fate(answer: &Answer) -> Fate {
     }
 }
 
-/// Milliseconds a client thinks between two requests, at most.
-const THINK_MS: u64 = 100;
-
-async fn think(client: &Client) {
-    let pause = Duration::from_millis(client.rng().below(THINK_MS));
+async fn think(client: &Client, shared: &Shared) {
+    let pause = Duration::from_millis(client.rng().below(shared.think_ms));
     client.env().clock.sleep(pause).await;
 }
 
@@ -89,7 +93,7 @@ pub async fn write(mut client: Client, shared: Shared, writer: usize) {
         if fate == Fate::Unknown {
             next = 0;
         }
-        think(&client).await;
+        think(&client, &shared).await;
     }
 }
 
@@ -113,7 +117,7 @@ pub async fn read(mut client: Client, shared: Shared, counters: &'static [&'stat
                 });
             }
         }
-        think(&client).await;
+        think(&client, &shared).await;
     }
 }
 
@@ -137,7 +141,7 @@ pub async fn increment(mut client: Client, shared: Shared, counters: &'static [&
                 }
             }
         });
-        think(&client).await;
+        think(&client, &shared).await;
     }
 }
 
@@ -153,7 +157,7 @@ pub async fn transact(mut client: Client, shared: Shared) {
             let values = [number(&values[0]), number(&values[1])];
             shared.history(|history| history.pairs.push(Pair { values, span }));
         }
-        think(&client).await;
+        think(&client, &shared).await;
     }
 }
 
@@ -179,7 +183,7 @@ pub async fn fill(mut client: Client, shared: Shared) {
             _ => ["HSET", hash].into_iter().chain(numbers.flat_map(|number| [number, &value])).collect(),
         };
         client.call(&command).await;
-        think(&client).await;
+        think(&client, &shared).await;
     }
 }
 
@@ -198,7 +202,7 @@ pub async fn watch_ends(mut client: Client, shared: Shared, watcher: usize) {
         shared.history(|history| history.fleeting.insert(key.clone(), fleeting));
         shared.fleeting.lock().expect("no holder panics").push(key);
         for _ in 0..4 {
-            think(&client).await;
+            think(&client, &shared).await;
             let key = {
                 let keys = shared.fleeting.lock().expect("no holder panics");
                 let late = client.rng().below(keys.len().min(40) as u64) as usize;

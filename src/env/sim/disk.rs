@@ -54,6 +54,8 @@ impl Renaming {
 /// What stays when the node goes.
 pub(super) struct Platter {
     rng: SeededRng,
+    /// Where real LMDB files are, if there are any.
+    lmdb: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -74,7 +76,7 @@ struct State {
 }
 
 impl Platter {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(super) fn new(seed: u64, lmdb: Option<PathBuf>) -> Arc<Self> {
         let state = State {
             names: Names::new(),
             durable: Names::new(),
@@ -87,7 +89,7 @@ impl Platter {
             sync_fails_in: None,
             power_cut_in: None,
         };
-        Arc::new(Self { rng: SeededRng::new(seed), state: Mutex::new(state) })
+        Arc::new(Self { rng: SeededRng::new(seed), lmdb, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,6 +116,28 @@ impl Platter {
         self.state().power_cut_in = Some(nth);
     }
 
+    #[allow(clippy::disallowed_methods)] // LMDB's files are real.
+    fn remove_real(&self, path: &Path) {
+        if let Some(root) = &self.lmdb {
+            // Mostly there is none.
+            let _ = std::fs::remove_dir_all(root.join(path));
+        }
+    }
+
+    /// Puts an empty disk in this one's place.
+    pub(super) fn replace(&self) {
+        let mut state = self.state();
+        for path in state.names.keys() {
+            self.remove_real(path);
+        }
+        state.names.clear();
+        state.durable.clear();
+        state.journal.clear();
+        state.locks.clear();
+        state.sync_fails_in = None;
+        state.power_cut_in = None;
+    }
+
     pub(super) fn crash(&self) {
         let mut state = self.state();
         let State { names, durable, journal, .. } = &mut *state;
@@ -124,6 +148,9 @@ impl Platter {
         // What was made durable inside a directory that was not is out of reach.
         while let Some(lost) = durable.keys().find(|path| !has_parent(durable, path)).cloned() {
             durable.remove(&lost);
+        }
+        for gone in names.keys().filter(|path| !durable.contains_key(*path)) {
+            self.remove_real(gone);
         }
         *names = durable.clone();
         for entry in names.values() {
@@ -329,6 +356,7 @@ impl Disk for HostDisk {
         self.check_alive()?;
         let mut state = self.platter.state();
         let tree = state.tree(&clean(path))?;
+        self.platter.remove_real(&clean(path));
         state.rename(tree.into_iter().map(|(path, _)| (path, None)).collect());
         drop(state);
         self.changed();
@@ -391,8 +419,11 @@ impl Disk for HostDisk {
         Ok(Box::new(HeldLock { platter: Arc::clone(&self.platter), path, number }))
     }
 
-    fn lmdb_path(&self, _path: &Path) -> Option<PathBuf> {
-        None
+    #[allow(clippy::disallowed_methods)] // LMDB's files are real.
+    fn lmdb_path(&self, path: &Path) -> Option<PathBuf> {
+        let real = self.platter.lmdb.as_ref()?.join(clean(path));
+        std::fs::create_dir_all(&real).expect("there is room for a small database");
+        Some(real)
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Life {
     /// Where this life's monotonic clock began: another value for each, so that a monotonic time
     /// which leaves its node is noticed.
     clock_start: Duration,
+    /// How fast that clock goes, in thousandths.
+    rate: u32,
     pub(super) rng: SeededRng,
     state: Mutex<State>,
 }
@@ -59,12 +61,12 @@ pub(super) enum Condition {
 }
 
 impl Life {
-    pub(super) fn new(host: Arc<str>, number: u64, seed: u64) -> Arc<Self> {
+    pub(super) fn new(host: Arc<str>, number: u64, seed: u64, rate: u32) -> Arc<Self> {
         let seed = fnv(fnv(seed ^ FNV_OFFSET, host.as_bytes()), &number.to_le_bytes());
         let rng = SeededRng::new(seed);
         let clock_start = Duration::from_micros(rng.next_u64() % 1_000_000_000_000);
         let state = State { condition: Condition::Running, wakers: BTreeMap::new(), tasks: 0 };
-        Arc::new(Self { host, number, clock_start, rng, state: Mutex::new(state) })
+        Arc::new(Self { host, number, clock_start, rate, rng, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -211,7 +213,7 @@ impl<F> Drop for Gated<F> {
 
 impl Clock for Member {
     fn monotonic(&self) -> Duration {
-        self.life.clock_start + self.world.agenda().now()
+        self.life.clock_start + self.world.agenda().now() * self.life.rate / 1_000
     }
 
     fn wall_ms(&self) -> u64 {
@@ -219,6 +221,11 @@ impl Clock for Member {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let duration = match self.life.rate {
+            1_000 => duration,
+            // Never early by this clock: who waits for the rest of a moment would wait for nothing, for ever.
+            rate => (duration.saturating_mul(1_000) / rate).saturating_add(Duration::from_nanos(2)),
+        };
         let slept = self.world.agenda().sleep(duration);
         let member = self.clone();
         Box::pin(async move {

@@ -32,6 +32,7 @@ mod weather;
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -79,6 +80,10 @@ struct Inner {
     /// For disk times.
     rng: SeededRng,
     hosts: Mutex<BTreeMap<Arc<str>, Host>>,
+    /// Hosts whose monotonic clock does not go at the world's rate, in thousandths of it.
+    rates: Mutex<BTreeMap<String, u32>>,
+    /// Below which directory the hosts' LMDB files are, if they have real ones.
+    lmdb: Mutex<Option<PathBuf>>,
     panicked: Mutex<Option<String>>,
 }
 
@@ -104,6 +109,8 @@ impl World {
             wires,
             rng: SeededRng::new(fnv(seed ^ FNV_OFFSET, b"disks")),
             hosts: Mutex::default(),
+            rates: Mutex::default(),
+            lmdb: Mutex::default(),
             panicked: Mutex::default(),
         }))
     }
@@ -114,16 +121,18 @@ impl World {
     #[must_use]
     pub fn node(&self, host: &str) -> Env {
         let name: Arc<str> = host.into();
+        let rate = self.0.rates.lock().expect("no holder panics").get(host).copied().unwrap_or(1_000);
+        let lmdb = self.0.lmdb.lock().expect("no holder panics").as_ref().map(|root| root.join(host));
         let mut hosts = self.hosts();
         let state = hosts.entry(Arc::clone(&name)).or_insert_with(|| Host {
-            life: Life::new(Arc::clone(&name), 0, self.0.seed),
-            platter: Platter::new(fnv(fnv(self.0.seed ^ FNV_OFFSET, b"platter"), host.as_bytes())),
+            life: Life::new(Arc::clone(&name), 0, self.0.seed, rate),
+            platter: Platter::new(fnv(fnv(self.0.seed ^ FNV_OFFSET, b"platter"), host.as_bytes()), lmdb),
             exited: None,
             wall_offset_ms: 0,
             disk_latency: (Duration::from_micros(100), Duration::from_micros(400)),
         });
         if state.life.is_dead() {
-            state.life = Life::new(Arc::clone(&name), state.life.number + 1, self.0.seed);
+            state.life = Life::new(Arc::clone(&name), state.life.number + 1, self.0.seed, rate);
             state.exited = None;
         }
         self.0.wires.host_up(&name);
@@ -222,6 +231,11 @@ impl World {
         self.0.wires.set_link_latency(from, to, latency);
     }
 
+    /// Lets the link `from` -> `to` carry so many bytes a second on each connection, or any number again.
+    pub fn set_bandwidth(&self, from: &str, to: &str, rate: Option<u64>) {
+        self.0.wires.set_bandwidth(from, to, rate);
+    }
+
     /// The chance, 0 to 1, that a packet is lost. TCP sends it again: loss is delay.
     pub fn set_loss(&self, chance: f64) {
         self.0.wires.set_loss(chance);
@@ -283,6 +297,12 @@ impl World {
         self.with_host(host, |host| host.platter.cut_power_at_change(nth));
     }
 
+    /// Puts an empty disk in the place of that of a host, which is off.
+    pub fn replace_disk(&self, host: &str) {
+        assert!(!self.is_up(host), "nobody takes the disk out of {host} while it runs");
+        self.with_host(host, |host| host.platter.replace());
+    }
+
     /// How many files of `host` were synced so far.
     #[must_use]
     pub fn syncs(&self, host: &str) -> u64 {
@@ -297,6 +317,18 @@ impl World {
     /// The size of the disk; files take as much of it as they are long.
     pub fn set_disk_capacity(&self, host: &str, bytes: u64) {
         self.with_host(host, |host| host.platter.set_capacity(bytes));
+    }
+
+    /// Lets the monotonic clock of a host go at another rate, in thousandths, from its next start on. What it waits
+    /// for by that clock follows; openraft's own timers do not.
+    pub fn set_clock_rate(&self, host: &str, thousandths: u32) {
+        self.0.rates.lock().expect("no holder panics").insert(host.to_owned(), thousandths);
+    }
+
+    /// Gives hosts that are new from now on real LMDB files, below `root`, instead of ordered maps. They have no faults
+    /// of their own: a crash leaves what was last committed.
+    pub fn use_lmdb(&self, root: &Path) {
+        *self.0.lmdb.lock().expect("no holder panics") = Some(root.to_owned());
     }
 
     /// Sets the wall clock forward, or back.

@@ -7,7 +7,9 @@
 //! it writes (half-open); a reset on a cut link is lost for good. A lost packet costs its
 //! retransmission time, and everything behind it waits.
 //!
-//! Left out: bandwidth, and acknowledgements as packets: the window opens at once when bytes are read.
+//! A slow link delays what is behind on the same connection; connections do not share its bandwidth.
+//!
+//! Left out: acknowledgements as packets: the window opens at once when bytes are read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -178,6 +180,15 @@ impl Wires {
         };
     }
 
+    pub(super) fn set_bandwidth(&self, from: &str, to: &str, rate: Option<u64>) {
+        let link = (from.to_owned(), to.to_owned());
+        let links = &mut self.state().weather.bandwidth;
+        match rate {
+            Some(rate) => links.insert(link, rate),
+            None => links.remove(&link),
+        };
+    }
+
     pub(super) fn set_loss(&self, chance: f64) {
         self.state().weather.loss = chance;
     }
@@ -268,8 +279,9 @@ impl Wires {
         let (from, to) = (&connection.ends[side].host, &connection.ends[1 - side].host);
         let now = self.agenda.now();
         let due = now + state.weather.delay(&self.rng, from, to);
+        let busy = state.weather.transmission(from, to, segment.len());
         let end = &mut connection.ends[side];
-        end.last_due = end.last_due.max(due);
+        end.last_due = end.last_due.max(due) + busy;
         end.under_way_bytes += segment.len();
         end.under_way.push_back(segment);
         self.after(end.last_due - now, move |wires| wires.deliver(id, side));

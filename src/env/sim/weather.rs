@@ -1,4 +1,4 @@
-//! What the links between hosts are like: latency, loss, cuts.
+//! What the links between hosts are like: latency, bandwidth, loss, cuts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub(super) struct Weather {
     pub(super) latency: (Duration, Duration),
     /// Links, from one host to another, that differ.
     pub(super) link_latency: BTreeMap<(String, String), (Duration, Duration)>,
+    /// Bytes a second that a link from one host to another lets through; any number if it is not here.
+    pub(super) bandwidth: BTreeMap<(String, String), u64>,
     /// The chance that a packet must be sent again.
     pub(super) loss: f64,
     pub(super) cut: BTreeSet<(String, String)>,
@@ -28,6 +30,7 @@ impl Default for Weather {
         Self {
             latency: (Duration::from_micros(50), Duration::from_micros(500)),
             link_latency: BTreeMap::new(),
+            bandwidth: BTreeMap::new(),
             loss: 0.0,
             cut: BTreeSet::new(),
             isolated: BTreeSet::new(),
@@ -42,6 +45,14 @@ impl Weather {
             || !(self.isolated.contains(from)
                 || self.isolated.contains(to)
                 || self.cut.iter().any(|(cut_from, cut_to)| cut_from == from && cut_to == to))
+    }
+
+    /// How long a link is busy with so many bytes.
+    pub(super) fn transmission(&self, from: &str, to: &str, bytes: usize) -> Duration {
+        let slow = self.bandwidth.iter().find(|((link_from, link_to), _)| link_from == from && link_to == to);
+        slow.map_or(Duration::ZERO, |(_, rate)| {
+            Duration::from_micros(bytes as u64 * 1_000_000 / rate.max(&1))
+        })
     }
 
     /// How long one packet takes.

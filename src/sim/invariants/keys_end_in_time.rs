@@ -11,12 +11,29 @@ use super::picture::is_quorum;
 use super::{Happened, Invariant, Picture};
 use crate::env::observer::{AppliedEntry, Sight};
 
+/// How much faster than time the fastest clock of the cluster goes, in thousandths; see `campaign`.
+pub const DRIFT: i128 = 50;
+
 #[derive(Default)]
 pub struct KeysEndInTime {
+    /// Whether clocks drift at all.
+    drift: bool,
     /// When the next key ends, by each node's state; `None` if that is not known.
     deadlines: BTreeMap<&'static str, Option<Option<u64>>>,
     /// By how much the cluster's time is at most ahead of the world's, in ms, and when that was seen.
     ahead: Option<(i128, Duration)>,
+}
+
+impl KeysEndInTime {
+    pub fn of(drift: bool) -> Self {
+        Self { drift, ..Self::default() }
+    }
+
+    /// By how many ms a fast clock is ahead after so long.
+    fn drifted(&self, time: Duration) -> i128 {
+        let ms = i128::try_from(time.as_millis()).unwrap_or(i128::MAX / DRIFT);
+        if self.drift { 1 + ms * DRIFT / 1_000 } else { 0 }
+    }
 }
 
 impl Invariant for KeysEndInTime {
@@ -50,7 +67,7 @@ impl Invariant for KeysEndInTime {
                 let ahead = i128::from(clock_ms) - i128::try_from(now_ms).unwrap_or(i128::MAX);
                 match self.ahead {
                     // Each of the two was rounded down to a millisecond.
-                    Some((most, since)) if ahead > most + 1 => {
+                    Some((most, since)) if ahead > most + 1 + self.drifted(happened.now - since) => {
                         return Err(format!("the time is {} ms faster since {since:?}", ahead - most));
                     }
                     Some((most, _)) if ahead <= most => {}

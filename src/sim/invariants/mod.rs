@@ -20,6 +20,7 @@ mod state_machine_safety;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+pub use keys_end_in_time::DRIFT;
 pub use picture::{Happened, Picture};
 
 use crate::env::observer::{Observer, Sight};
@@ -45,8 +46,8 @@ struct Watched {
 }
 
 impl Watch {
-    /// Watches a cluster that has not begun.
-    pub fn new() -> Self {
+    /// Watches a cluster that has not begun; `drift` says whether its clocks differ in rate.
+    pub fn new(drift: bool) -> Self {
         let invariants: Vec<(&'static str, Box<dyn Invariant>)> = vec![
             ("election safety", Box::<election_safety::ElectionSafety>::default()),
             ("log matching", Box::<log_matching::LogMatching>::default()),
@@ -58,7 +59,7 @@ impl Watch {
             ("replies after commit", Box::<replies_after_commit::RepliesAfterCommit>::default()),
             ("fresh reads", Box::<fresh_reads::FreshReads>::default()),
             ("equal state", Box::<equal_state::EqualState>::default()),
-            ("keys end in time", Box::<keys_end_in_time::KeysEndInTime>::default()),
+            ("keys end in time", Box::new(keys_end_in_time::KeysEndInTime::of(drift))),
         ];
         let picture = Picture::default();
         Self(Arc::new(Mutex::new(Watched { picture, invariants, violation: None })))
@@ -177,7 +178,7 @@ mod script {
 
     /// What is found wrong with a script, if anything is.
     pub fn judge(script: &[(&'static str, Sight)]) -> Option<String> {
-        let watch = Watch::new();
+        let watch = Watch::new(false);
         for (at, (host, sight)) in script.iter().enumerate() {
             let now = Duration::from_millis(at as u64);
             watch.happened(&Happened { host, now, syncs: at as u64, sight });

@@ -163,3 +163,22 @@ fn a_dropped_handle_stops_its_task() {
         assert_eq!(Arc::strong_count(&ended), 1);
     });
 }
+
+#[test]
+fn a_clock_that_drifts_never_wakes_anybody_early() {
+    for rate in [950, 1_050] {
+        run(1, async |world| {
+            world.set_clock_rate("n1", rate);
+            let clock = world.node("n1").clock;
+            let (began, start) = (world.elapsed(), clock.monotonic());
+            for ns in 1..200 {
+                let until = clock.monotonic() + Duration::from_nanos(ns);
+                clock.sleep(Duration::from_nanos(ns)).await;
+                assert!(clock.monotonic() >= until);
+            }
+            clock.sleep(Duration::from_secs(95)).await;
+            let (took, shown) = (world.elapsed() - began, clock.monotonic() - start);
+            assert_eq!(shown.as_millis(), (took * rate / 1_000).as_millis());
+        });
+    }
+}

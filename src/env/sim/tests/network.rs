@@ -166,3 +166,17 @@ fn a_crash_resets_connections() {
         drop(theirs);
     });
 }
+
+#[test]
+fn a_slow_link_takes_its_time() {
+    run(1, async |world| {
+        let (client, node) = (world.client_env(), world.node("n1"));
+        let (mut ours, mut theirs) = pair(&client, &node, "n1:").await;
+        world.set_bandwidth("client", "n1", Some(10_000));
+        let began = world.elapsed();
+        ours.write_all(&[7; 20_000]).await.expect("it fits the window");
+        theirs.read_exact(&mut [0; 20_000]).await.expect("it arrives");
+        let took = world.elapsed() - began;
+        assert!(took >= SECOND * 2 && took < SECOND * 3, "{took:?}");
+    });
+}

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use compat_tests::client::{Connection, ask};
+use compat_tests::client::{Connection, ask, info};
 use compat_tests::cluster::Cluster;
 use compat_tests::program::{self, Driver, Talk};
 use compat_tests::reply::Reply;
@@ -127,6 +127,90 @@ fn valkeys_clients_are_sent_to_the_leader_if_they_want() -> Result<()> {
     follower.call(&["READONLY"])?;
     ensure!(shown(&follower.call(&["GET", "k"])?) == "\"v\"");
     ensure!(shown(&follower.call(&["SET", "k", "w"])?) == redirect);
+    Ok(())
+}
+
+/// The replicas that `node` tells of, asked as a Sentinel: the fields of each.
+fn replicas(node: SocketAddr) -> Result<Vec<BTreeMap<String, String>>> {
+    let Reply::Array(replicas) = ask(node, &["SENTINEL", "REPLICAS", MASTER])? else {
+        anyhow::bail!("SENTINEL REPLICAS answers an array")
+    };
+    let fields = |replica: &Reply| {
+        let Reply::Array(words) = replica else { anyhow::bail!("not a replica: {replica:?}") };
+        let words: Vec<String> = words.iter().map(text).collect::<Result<_>>()?;
+        Ok(words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+    };
+    replicas.iter().map(fields).collect()
+}
+
+/// How many nodes `node` tells a cluster's client of.
+fn nodes_of_the_shard(node: SocketAddr) -> Result<usize> {
+    match ask(node, &["CLUSTER", "SLOTS"])? {
+        Reply::Array(ranges) => match &ranges[..] {
+            [Reply::Array(range)] => Ok(range.len() - 2),
+            other => anyhow::bail!("one range: {other:?}"),
+        },
+        other => anyhow::bail!("not ranges: {other:?}"),
+    }
+}
+
+#[test]
+fn nobody_is_sent_to_a_node_that_is_down() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = start()?;
+    let nodes = cluster.addresses();
+    let (leader, victim) = (cluster.leader()?, cluster.follower()?);
+    let shown = |node: SocketAddr| -> Result<(String, usize, Option<String>)> {
+        let found = replicas(node)?;
+        let found = found.iter().find(|replica| replica["port"] == nodes[victim].port().to_string());
+        let flags = found.context("it is a replica")?["flags"].clone();
+        let followers = info(nodes[leader], "replication", "connected_slaves")?;
+        Ok((flags, nodes_of_the_shard(node)?, followers))
+    };
+    let survivors: Vec<_> = nodes.iter().copied().filter(|node| *node != nodes[victim]).collect();
+    let all_show = |flags: &str, members: usize, followers: &str| {
+        let expected = (flags.to_owned(), members, Some(followers.to_owned()));
+        wait_for(&format!("{expected:?}"), PATIENCE, || {
+            let found = survivors.iter().map(|&node| shown(node)).collect::<Result<Vec<_>>>()?;
+            Ok(found.iter().all(|found| *found == expected).then_some(()))
+        })
+    };
+    all_show("slave", 3, "2")?;
+    cluster.nodes[victim].kill();
+    all_show("s_down,slave", 2, "1")?;
+    cluster.nodes[victim].restart()?;
+    all_show("slave", 3, "2")
+}
+
+#[test]
+fn a_node_that_moved_is_told_of() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = start()?;
+    let nodes = cluster.addresses();
+    let moves = [(cluster.follower()?, "follower.example"), (cluster.leader()?, "leader.example")];
+    for (node, host) in moves {
+        cluster.nodes[node].kill();
+        let options = ["--replica-announce-ip", host, "--replica-announce-port", "7777"];
+        cluster.nodes[node].options.extend(options.map(str::to_owned));
+        cluster.nodes[node].restart()?;
+        let moved = format!(" {host}:7777@");
+        for &asked in &nodes {
+            wait_for(&format!("{asked} to tell of {host}"), PATIENCE, || {
+                Ok(text(&ask(asked, &["CLUSTER", "NODES"])?)?.contains(&moved).then_some(()))
+            })?;
+        }
+    }
+    // It is the cluster that knows: nobody has to be told again.
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    cluster.start_all()?;
+    for (_, host) in moves {
+        for &asked in &nodes {
+            let shown = text(&ask(asked, &["CLUSTER", "NODES"])?)?;
+            ensure!(shown.contains(&format!(" {host}:7777@")), "{asked} tells of:\n{shown}");
+        }
+    }
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::identity::IdentityFile;
 use crate::env::{BoxFuture, Env};
 use crate::raft::wire::{Request, Response};
-use crate::raft::{Consensus, Member, Service, ask_stranger};
+use crate::raft::{Consensus, Member, Role, Service, ask_stranger};
 
 /// How long another node may take to say what it is.
 const STATUS: Duration = Duration::from_millis(500);
@@ -256,18 +256,27 @@ pub async fn form(env: &Env, dir: &std::path::Path, identity: &IdentityFile, con
     }
 }
 
-/// On a node that joined: asks to be made a voter until it is one. `peers` are those it was started with.
+/// On a node that joined, or started again: asks until it is a voter and all know where its clients reach it.
+/// `peers` are those it was started with.
 pub async fn be_admitted(env: &Env, peers: &[String], member: &Member, consensus: &Consensus) {
     let node = consensus.identity().node;
     let view = consensus.view();
-    let request = Request::Admit { node, member: member.clone() };
-    for peer in peers.iter().filter(|peer| **peer != member.peer_address).cycle() {
-        if view.borrow().voters.contains(&node) {
+    let mut others = peers.iter().filter(|peer| **peer != member.peer_address).cycle();
+    loop {
+        let now = view.borrow().clone();
+        if now.voters.contains(&node) && now.members.get(&node) == Some(member) {
             return;
         }
-        match ask_stranger(env, peer, &request, ADMIT).await {
-            Ok(Response::Done) => tracing::info!("this node is a voter now"),
-            other => tracing::debug!(peer, ?other, "not a voter yet"),
+        if now.role == Role::Leader {
+            if let Err(error) = consensus.admit(node, member.clone()).await {
+                tracing::debug!(%error, "the others do not know this node's addresses yet");
+            }
+        } else if let Some(peer) = others.next() {
+            let request = Request::Admit { node, member: member.clone() };
+            match ask_stranger(env, peer, &request, ADMIT).await {
+                Ok(Response::Done) => tracing::info!("this node is a voter, and all know its addresses"),
+                other => tracing::debug!(peer, ?other, "not a voter yet"),
+            }
         }
         env.clock.sleep(RETRY).await;
     }

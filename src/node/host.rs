@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::figures::data_bytes;
 use super::{Contributor, Node, housekeeping};
 use crate::commands::host::{
-    ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, Member, MemoryInfo, NodeInfo,
+    ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, MemoryInfo, NodeInfo,
     PauseScope, PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo, Topology,
 };
 use crate::commands::server::{LatencyEvent, LatencyMonitor, SlowLog};
@@ -31,7 +31,7 @@ pub(super) fn port(address: &str) -> u16 {
     address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(0)
 }
 
-fn host_and_port(address: &str) -> (String, u16) {
+pub(super) fn host_and_port(address: &str) -> (String, u16) {
     let host = address.rsplit_once(':').map_or("", |(host, _)| host);
     (host.to_owned(), port(address))
 }
@@ -68,33 +68,6 @@ impl Node {
         let view = self.view().borrow().clone();
         let (_, leader) = view.leader_member().filter(|(id, _)| *id != self.consensus.identity().node)?;
         Some(ClientError::new(format!("REDIRECT {}", leader.client_address)))
-    }
-
-    fn members(&self, view: &crate::raft::View) -> Vec<Member> {
-        let progress = self.consensus.progress();
-        let own = self.consensus.identity().node;
-        let members = view.members.iter().map(|(&id, member)| {
-            let (host, port) = host_and_port(&member.client_address);
-            // Only the leader hears from all.
-            let known = id == own || view.role != Role::Leader || progress.matched.contains_key(&id);
-            let matched = progress.matched.get(&id).copied().unwrap_or(0);
-            Member {
-                id,
-                state: match () {
-                    () if view.leader == Some(id) => "leader",
-                    () if view.voters.contains(&id) => "follower",
-                    () => "learner",
-                },
-                voter: view.voters.contains(&id),
-                address: member.peer_address.clone(),
-                peer_port: self::port(&member.peer_address),
-                host,
-                port,
-                online: known,
-                offset: if id == own { progress.last } else { matched },
-            }
-        });
-        members.collect()
     }
 
     /// How many other nodes certainly have everything this node has acknowledged: all but one of a quorum.
@@ -259,18 +232,20 @@ impl Host for Node {
         let identity = self.consensus.identity();
         let role = if view.role == Role::Leader {
             let followers =
-                view.members.iter().filter(|(id, _)| **id != identity.node).map(|(id, member)| {
-                    let (host, port) = host_and_port(&member.client_address);
-                    let matched = progress.matched.get(id).copied().unwrap_or(0);
-                    Follower {
-                        id: *id,
-                        host,
-                        port,
-                        online: matched > 0,
-                        offset: matched,
-                        lag: Duration::ZERO,
-                    }
-                });
+                view.members.iter().filter(|(id, _)| **id != identity.node && self.reach.answers(**id)).map(
+                    |(id, member)| {
+                        let (host, port) = host_and_port(&member.client_address);
+                        let matched = progress.matched.get(id).copied().unwrap_or(0);
+                        Follower {
+                            id: *id,
+                            host,
+                            port,
+                            online: matched > 0,
+                            offset: matched,
+                            lag: Duration::ZERO,
+                        }
+                    },
+                );
             host::Role::Leader { followers: followers.collect() }
         } else {
             host::Role::Follower(Following {

@@ -20,6 +20,7 @@ mod lead;
 mod open;
 mod pause;
 mod propose;
+mod reach;
 mod read;
 mod room;
 mod service;
@@ -63,6 +64,7 @@ use lead::Lead;
 use open::{clear, open_log, slow_syncs, take_lock};
 use pause::Pause;
 use propose::Proposals;
+use reach::Reach;
 use read::Reads;
 use room::Room;
 use waiting::Waiting;
@@ -108,6 +110,7 @@ pub struct Node {
     lead: Arc<Lead>,
     proposals: Arc<Proposals>,
     reads: Arc<Reads>,
+    reach: Arc<Reach>,
     waiting: Arc<Waiting>,
     room: Arc<Room>,
     expires: Arc<AtomicBool>,
@@ -282,6 +285,8 @@ impl Node {
             let (reads, consensus, view) = (Arc::clone(&reads), consensus.clone(), consensus.view());
             tasks.push(spawn(Box::pin(async move { reads.run(consensus, view).await })));
         }
+        let reach = Arc::<Reach>::default();
+        tasks.push(spawn(Box::pin(Arc::clone(&reach).run(env.clone(), consensus.clone()))));
         tasks.push(spawn(Box::pin(timekeeping::run(env.clone(), consensus.clone(), Arc::clone(&clock)))));
         {
             let keeper = Arc::clone(&housekeeping);
@@ -321,6 +326,7 @@ impl Node {
             lead,
             proposals,
             reads,
+            reach,
             waiting,
             room,
             expires,

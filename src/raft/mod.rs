@@ -308,6 +308,7 @@ impl Consensus {
 
     /// Catches `node` up as a learner, then makes it a voter in place of whoever was at its address before: one
     /// that lost its disk comes back under a new number, and the old one would count in every quorum for ever.
+    /// A voter whose clients reach it at another address than before is told of to all.
     /// Does nothing more than is still to be done, so it can be called again after a failure.
     ///
     /// # Errors
@@ -316,6 +317,16 @@ impl Consensus {
         let refused = |error: RaftError<Types, ClientWriteError<Types>>| Refused(error.to_string());
         let view = self.view.borrow().clone();
         if view.voters.contains(&node) {
+            let known = view.members.get(&node);
+            if known == Some(&member) {
+                return Ok(());
+            }
+            // Two nodes that went by one number at two addresses could vote twice.
+            if known.is_some_and(|known| known.peer_address != member.peer_address) {
+                return Err(Refused(format!("node {node} is at another peer address")));
+            }
+            let change = ChangeMembers::SetNodes(BTreeMap::from([(node, member)]));
+            self.raft.change_membership(change, false).await.map_err(refused)?;
             return Ok(());
         }
         let former = view

@@ -29,7 +29,7 @@ const ways = {
 
   async "node-redis-sentinel"() {
     const options = { name: master, sentinelRootNodes: nodes, nodeClientOptions: { name: prefix }, replicaPoolSize: 1 };
-    const sentinel = createSentinel({ ...options, maxCommandRediscovers: 0, scanInterval: 100 });
+    const sentinel = createSentinel({ ...options, maxCommandRediscovers: 0, scanInterval: 2_000 });
     return nodeRedis(await quiet(sentinel).connect());
   },
 

@@ -139,7 +139,9 @@ fn in_order(topology: &Topology) -> Vec<&Member> {
 }
 
 fn slots(topology: &Topology) -> Reply {
-    let nodes = in_order(topology).into_iter().map(|member| {
+    // As in Redis: a client that reads from replicas is not sent to one that is down.
+    let usable = |(place, member): &(usize, &Member)| *place == 0 || member.online;
+    let nodes = in_order(topology).into_iter().enumerate().filter(usable).map(|(_, member)| {
         Reply::Array(vec![
             Reply::bulk(member.host.clone()),
             Reply::Int(member.port.into()),

@@ -179,7 +179,8 @@ fn instance(topology: &Topology, member: &Member, name: String, flags: &str) -> 
 }
 
 fn master(topology: &Topology, leader: &Member) -> Reply {
-    let mut shown = instance(topology, leader, topology.master_name.clone(), "master");
+    let flags = if leader.online { "master" } else { "s_down,master" };
+    let mut shown = instance(topology, leader, topology.master_name.clone(), flags);
     shown.extend([
         ("info-refresh", "0".to_owned()),
         ("role-reported", "master".to_owned()),

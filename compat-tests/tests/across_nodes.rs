@@ -4,8 +4,8 @@
 
 use std::thread;
 
-use anyhow::{Result, bail, ensure};
-use compat_tests::client::Connection;
+use anyhow::{Context, Result, bail, ensure};
+use compat_tests::client::{Connection, info};
 use compat_tests::cluster::Cluster;
 use compat_tests::reply::Reply;
 use compat_tests::{alone, wait_for};
@@ -134,4 +134,31 @@ fn a_key_expires_everywhere_at_once() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// INFO tells how much of the log went between the nodes, and how much was waiting on one connection of late.
+#[test]
+fn bytes_between_nodes_and_in_buffers_are_counted() -> Result<()> {
+    const VALUE: u64 = 1 << 20;
+    let _alone = alone();
+    let cluster = Cluster::start(3)?;
+    let (leader, follower) =
+        (cluster.nodes[cluster.leader()?].listen, cluster.nodes[cluster.follower()?].listen);
+    let figure = |node, section, field| -> Result<u64> {
+        Ok(info(node, section, field)?.context("INFO has the field")?.parse()?)
+    };
+    let value = "x".repeat(VALUE as usize);
+    let mut client = Connection::open(leader)?;
+    // What was seen of late is forgotten after some seconds.
+    wait_for("all figures", compat_tests::cluster::PATIENCE, || {
+        client.call(&["SET", "large", &value])?;
+        client.call(&["GET", "large"])?;
+        let figures = [
+            figure(leader, "stats", "total_net_repl_output_bytes")? / 2,
+            figure(follower, "stats", "total_net_repl_input_bytes")?,
+            figure(leader, "clients", "client_recent_max_input_buffer")?,
+            figure(leader, "clients", "client_recent_max_output_buffer")?,
+        ];
+        Ok(figures.iter().all(|figure| *figure >= VALUE).then_some(()))
+    })
 }

@@ -56,6 +56,40 @@ pub struct Hot {
     pub expired_keys: AtomicU64,
     /// Error replies to clients.
     pub error_replies: AtomicU64,
+    /// Bytes of the log that other nodes sent here.
+    pub peer_input_bytes: AtomicU64,
+    /// Bytes of the log that were sent to other nodes.
+    pub peer_output_bytes: AtomicU64,
+    /// What was read from one client and not yet served, in bytes.
+    pub input_waiting: Peak,
+    /// What was waiting to be written to one client, in bytes.
+    pub output_waiting: Peak,
+}
+
+/// The highest of what was seen of late: since the last [`Metrics::upkeep`] but one.
+#[derive(Debug, Default)]
+pub struct Peak {
+    now: AtomicU64,
+    before: AtomicU64,
+}
+
+impl Peak {
+    /// Something was so high.
+    pub fn note(&self, value: u64) {
+        // Hardly ever is it the highest, and a look does not take the cache line from the other threads.
+        if value > self.now.load(Relaxed) {
+            self.now.fetch_max(value, Relaxed);
+        }
+    }
+
+    /// The highest of late.
+    pub fn recent(&self) -> u64 {
+        self.now.load(Relaxed).max(self.before.load(Relaxed))
+    }
+
+    fn turn(&self) {
+        self.before.store(self.now.swap(0, Relaxed), Relaxed);
+    }
 }
 
 /// A metric's declaration.
@@ -101,6 +135,8 @@ impl Metrics {
     /// or not anybody scrapes: until then each sample takes memory.
     pub fn upkeep(&self) {
         self.recorded.upkeep();
+        self.hot.input_waiting.turn();
+        self.hot.output_waiting.turn();
     }
 
     /// CONFIG RESETSTAT: what INFO counts starts again from zero.
@@ -115,6 +151,11 @@ impl Metrics {
             keyspace_misses,
             expired_keys,
             error_replies,
+            peer_input_bytes,
+            peer_output_bytes,
+            // They start again by themselves.
+            input_waiting: _,
+            output_waiting: _,
         } = &self.hot;
         for counter in [
             net_input_bytes,
@@ -125,6 +166,8 @@ impl Metrics {
             keyspace_misses,
             expired_keys,
             error_replies,
+            peer_input_bytes,
+            peer_output_bytes,
         ] {
             counter.store(0, Relaxed);
         }

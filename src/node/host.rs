@@ -298,7 +298,8 @@ impl Host for Node {
                 connected_max: self.settings.clients_max(),
                 tracking: tracked.clients as u64,
                 blocked: self.registry.blocked() as u64,
-                ..ClientsInfo::default()
+                input_bytes_max: hot.input_waiting.recent(),
+                output_bytes_max: hot.output_waiting.recent(),
             },
             memory: MemoryInfo {
                 used: data_bytes(&self.store),
@@ -339,6 +340,8 @@ impl Host for Node {
                 output_kbps: rates.output_kib,
                 input_bytes: load(&hot.net_input_bytes),
                 output_bytes: load(&hot.net_output_bytes),
+                peer_input_bytes: load(&hot.peer_input_bytes),
+                peer_output_bytes: load(&hot.peer_output_bytes),
                 expired_keys: load(&hot.expired_keys),
                 keyspace_hits: load(&hot.keyspace_hits),
                 keyspace_misses: load(&hot.keyspace_misses),

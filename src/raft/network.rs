@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -321,7 +322,9 @@ where
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         self.sent.push_back(Sent { at: self.client.peers.env().clock.monotonic(), last });
         wire::put_append(&mut self.out, request);
-        self.client.figures.sent_bytes.increment(self.out.len() as u64);
+        let bytes = self.out.len() as u64;
+        self.client.figures.sent_bytes.increment(bytes);
+        self.client.peers.metrics().hot.peer_output_bytes.fetch_add(bytes, Ordering::Relaxed);
         link.send(&mut self.out).await
     }
 

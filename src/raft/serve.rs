@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::types::Types;
 use super::wire::{self, Hello, LinkKind, Request, Response};
 use super::{Consensus, snapshot};
 use crate::env::{Accepted, BoxFuture, Env, Listener, TaskHandle};
-use crate::metrics::PeerRecorded;
+use crate::metrics::{Metrics, PeerRecorded};
 
 /// Append requests read ahead of openraft.
 const APPENDS_AHEAD: usize = 64;
@@ -159,10 +160,11 @@ fn check(hello: &Hello, us: Identity) -> Result<(), String> {
 
 /// Feeds a link's requests to openraft as they come, and writes its answers as they get ready.
 async fn serve_append(link: Link, from: u64, consensus: &Consensus, env: &Env) -> io::Result<()> {
-    let figures = consensus.peers().metrics().recorded.peer(from);
+    let metrics = Arc::clone(consensus.peers().metrics());
+    let figures = metrics.recorded.peer(from);
     let (receiver, mut sender) = link.split();
     let (requests, queue) = mpsc::channel(APPENDS_AHEAD);
-    let _reading = env.spawner.spawn(Box::pin(read_appends(receiver, requests, figures)));
+    let _reading = env.spawner.spawn(Box::pin(read_appends(receiver, requests, figures, metrics)));
     let input = futures_util::stream::unfold(queue, |mut queue| async move {
         queue.recv().await.map(|request| (request, queue))
     });
@@ -195,10 +197,12 @@ async fn read_appends(
     mut receiver: Receiver,
     requests: mpsc::Sender<AppendEntriesRequest<Types>>,
     figures: Arc<PeerRecorded>,
+    metrics: Arc<Metrics>,
 ) {
     // Whatever ends this ends the stream, and with it the link.
     while let Ok((wire::APPEND, body)) = receiver.receive().await {
         figures.received_bytes.increment(body.len() as u64);
+        metrics.hot.peer_input_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
         let Ok(request) = wire::take_append(&body) else { return };
         if requests.send(request).await.is_err() {
             return;

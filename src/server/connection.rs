@@ -79,6 +79,7 @@ impl Connection {
                     Ok(count) => {
                         let figures = &self.node.metrics().hot;
                         figures.net_input_bytes.fetch_add(count as u64, Ordering::Relaxed);
+                        figures.input_waiting.note(self.reader.buffered() as u64);
                         if !self.serve_input().await {
                             return;
                         }
@@ -189,6 +190,7 @@ struct Writer {
 impl Writer {
     async fn flush(&mut self, out: &mut BytesMut) -> bool {
         let figures = &self.node.metrics().hot;
+        figures.output_waiting.note(out.len() as u64);
         figures.net_output_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         let mut unread = Unread::default();
         let written = loop {

@@ -129,7 +129,7 @@ pub fn evaluate(
     }
     Ok(match ending {
         Ending::Whole { reply, .. } => reply,
-        Ending::Aborted(why) => program.failed(&format!("ERR {why}"), None).into(),
+        Ending::Aborted(why) => program.aborted(why).into(),
     })
 }
 

@@ -4,6 +4,7 @@ use crate::error::ClientError;
 use crate::types::libraries::Library;
 
 use super::Script;
+use super::budget::Abort;
 use super::source::hex;
 
 /// A script, or what is done with a library of functions.
@@ -80,6 +81,15 @@ impl<'a> Program<'a> {
         };
         let place = place.map(|place| format!(", on {place}.")).unwrap_or_default();
         ClientError::new(format!("{why} script: {name}{place}"))
+    }
+
+    /// The error of one that was ended.
+    pub(super) fn aborted(self, why: Abort) -> ClientError {
+        match (self, why) {
+            // Redis' words for a library that does not come to an end.
+            (Self::Library(_), Abort::Steps) => self.failed("ERR FUNCTION LOAD timeout", None),
+            _ => self.failed(&format!("ERR {why}"), None),
+        }
     }
 
     /// The error of one that has failed nobody knows where.

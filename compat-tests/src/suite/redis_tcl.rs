@@ -15,8 +15,7 @@ use super::{Outcome, Report, Test, run_to_the_end};
 use crate::free_ports;
 
 /// What the suite's options for foreign servers leave out.
-const OPTIONS: [&str; 5] = [
-    "--singledb",
+const OPTIONS: [&str; 4] = [
     "--ignore-encoding",
     "--ignore-digest",
     "--no-latency",

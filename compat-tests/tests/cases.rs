@@ -30,8 +30,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "lists",
-        "blmove blpop brpop brpoplpush lindex linsert llen lmove lpop lpos lpush lpushx lrange lrem lset ltrim rpop \
-         rpoplpush rpush rpushx",
+        "blmove blmpop blpop brpop brpoplpush lindex linsert llen lmove lmpop lpop lpos lpush lpushx lrange lrem lset \
+         ltrim rpop rpoplpush rpush rpushx",
     ),
     (
         "keys",

@@ -154,6 +154,22 @@ fn clients_that_never_read_their_replies() -> Result<()> {
     })
 }
 
+/// Pipelines of any length are taken from clients that send all of it before they read, as many libraries do.
+#[test]
+fn a_pipeline_that_is_sent_before_anything_is_read() -> Result<()> {
+    check("a long pipeline", |node| {
+        let mut client = connect(node)?;
+        // Requests and replies are more than the sockets' buffers take, on both sides.
+        let text = "x".repeat(10_000);
+        client.call(&["SET", "text", &text])?;
+        let requests: Vec<_> = (0..3_000).map(|_| vec!["ECHO", &text]).collect();
+        for reply in client.pipeline(&requests)? {
+            ensure!(reply == Reply::Bulk(text.clone().into_bytes()), "ECHO: {reply:?}");
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn watchers_that_never_read() -> Result<()> {
     check("watchers", |node| {

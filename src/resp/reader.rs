@@ -147,7 +147,8 @@ impl Reader {
         let enough = if missing == 0 { READ_BYTES_MIN } else { missing.min(READ_BYTES_MIN) };
         if room < enough {
             let more = if argument < BIG_ARGUMENT_BYTES {
-                missing.max(CHUNK_BYTES)
+                // As much again, where nobody takes what there is: each byte is moved a few times at most.
+                missing.max(CHUNK_BYTES).max(if held > CHUNK_BYTES { held } else { 0 })
             } else {
                 missing.min(RESERVED_UNSEEN_BYTES.max(3 * held))
             };

@@ -1,10 +1,14 @@
 //! One client's connection: bytes in, bytes out.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::dispatch::{Dispatcher, OUTPUT_BYTES, Sink};
@@ -40,8 +44,14 @@ pub async fn serve(node: Arc<Node>, accepted: Accepted) {
     let authenticated = node.settings().password().is_none();
     let session = Session::new(client, registry, Arc::clone(node.hub()), authenticated);
     let mut connection = Connection {
-        writer: Writer { stream: accepted.stream, outbox: Arc::clone(&outbox), node: Arc::clone(&node) },
-        reader: Reader::new(),
+        wire: Wire {
+            stream: accepted.stream,
+            reader: Reader::new(),
+            outbox: Arc::clone(&outbox),
+            node: Arc::clone(&node),
+            ahead_bytes_max: 0,
+            more: false,
+        },
         out: BytesMut::new(),
         dispatcher: Dispatcher::new(Arc::clone(&node), session, outbox),
         node,
@@ -51,8 +61,7 @@ pub async fn serve(node: Arc<Node>, accepted: Accepted) {
 
 struct Connection {
     node: Arc<Node>,
-    writer: Writer,
-    reader: Reader,
+    wire: Wire,
     out: BytesMut,
     dispatcher: Dispatcher,
 }
@@ -60,31 +69,32 @@ struct Connection {
 impl Connection {
     async fn run(&mut self) {
         loop {
-            self.writer.outbox.take_all(&mut self.out);
-            if !self.out.is_empty() && !self.writer.flush(&mut self.out).await {
+            self.wire.outbox.take_all(&mut self.out);
+            if !self.out.is_empty() && !self.wire.flush(&mut self.out).await {
                 return;
             }
-            if self.dispatcher.session.close || self.writer.outbox.is_closed() {
+            if self.dispatcher.session.close || self.wire.outbox.is_closed() {
                 return;
+            }
+            if self.wire.more {
+                if !self.serve_input().await {
+                    return;
+                }
+                continue;
             }
             if self.out.capacity() > OUTPUT_KEPT {
                 self.out = BytesMut::new();
             }
             let idle = self.idle_timeout();
+            let Wire { stream, reader, outbox, .. } = &mut self.wire;
             tokio::select! {
                 biased;
-                () = self.writer.outbox.changed() => {}
-                read = self.writer.stream.read_buf(self.reader.buffer()) => match read {
-                    Ok(0) | Err(_) => return,
-                    Ok(count) => {
-                        let figures = &self.node.metrics().hot;
-                        figures.net_input_bytes.fetch_add(count as u64, Ordering::Relaxed);
-                        figures.input_waiting.note(self.reader.buffered() as u64);
-                        if !self.serve_input().await {
-                            return;
-                        }
+                () = outbox.changed() => {}
+                read = stream.read_buf(reader.buffer()) => {
+                    if !self.wire.has_read(read) || !self.serve_input().await {
+                        return;
                     }
-                },
+                }
                 () = idle => return,
             }
         }
@@ -93,23 +103,21 @@ impl Connection {
     /// Serves all whole requests that have come. `false` ends the connection.
     async fn serve_input(&mut self) -> bool {
         loop {
+            self.wire.more = false;
             let (requests, end) = self.take_requests();
             let many = requests.len() > REQUESTS_FAIR;
-            let mut more = false;
-            if !requests.is_empty() {
-                let mut wire = Wire { writer: &mut self.writer, reader: &mut self.reader, more: false };
-                if !self.dispatcher.serve(requests.into_iter(), &mut self.out, &mut wire).await {
-                    return false;
-                }
-                more = wire.more;
+            if !requests.is_empty()
+                && !self.dispatcher.serve(requests.into_iter(), &mut self.out, &mut self.wire).await
+            {
+                return false;
             }
-            self.writer.outbox.take_all(&mut self.out);
+            self.wire.outbox.take_all(&mut self.out);
             if many {
                 tokio::task::yield_now().await;
             }
             match end {
                 _ if self.dispatcher.session.close => return true,
-                End::Input if !more => return true,
+                End::Input if !self.wire.more => return true,
                 End::Input | End::Pause => {}
                 End::Violation(violation) => {
                     if let Some(error) = violation.reply() {
@@ -117,11 +125,11 @@ impl Connection {
                         encode(&error.into(), self.dispatcher.session.protocol(), &mut self.out);
                     }
                     // What was asked for before is still answered.
-                    self.writer.flush(&mut self.out).await;
+                    self.wire.flush(&mut self.out).await;
                     return false;
                 }
             }
-            if self.out.len() >= OUTPUT_BYTES && !self.writer.flush(&mut self.out).await {
+            if self.out.len() >= OUTPUT_BYTES && !self.wire.flush(&mut self.out).await {
                 return false;
             }
         }
@@ -129,9 +137,10 @@ impl Connection {
 
     fn take_requests(&mut self) -> (Vec<Vec<Bytes>>, End) {
         let limits = self.limits();
+        self.wire.ahead_bytes_max = limits.request_bytes_max;
         let mut requests = Vec::new();
         while requests.len() < REQUESTS_MAX {
-            match self.reader.next(&limits) {
+            match self.wire.reader.next(&limits) {
                 Ok(Some(argv)) => requests.push(argv),
                 Ok(None) => return (requests, End::Input),
                 Err(violation) => return (requests, End::Violation(violation)),
@@ -180,19 +189,58 @@ enum End {
     Violation(Violation),
 }
 
-/// The writing side; gives up when the connection is closed from outside.
-struct Writer {
+/// Both directions. It gives up when the connection is closed from outside.
+struct Wire {
     stream: BoxStream,
+    reader: Reader,
     outbox: Arc<Queue>,
     node: Arc<Node>,
+    /// How much is read of a client that does not read.
+    ahead_bytes_max: usize,
+    /// Whether something came that nobody has looked at yet.
+    more: bool,
 }
 
-impl Writer {
+/// What a client was ready for.
+enum Moved {
+    Written(io::Result<usize>),
+    Read(io::Result<usize>),
+}
+
+/// Writes a part of `out`; reads while that has to wait, if `reads`. A client may send all its requests before it reads
+/// the first reply: if nobody took them, both sides would wait for ever.
+async fn exchange(stream: &mut BoxStream, reader: &mut Reader, out: &mut BytesMut, reads: bool) -> Moved {
+    poll_fn(|context| {
+        if let Poll::Ready(written) = pin!(stream.write_buf(out)).poll(context) {
+            return Poll::Ready(Moved::Written(written));
+        }
+        if !reads {
+            return Poll::Pending;
+        }
+        pin!(stream.read_buf(reader.buffer())).poll(context).map(Moved::Read)
+    })
+    .await
+}
+
+impl Wire {
+    /// Takes note of what was read. `false` at the end of what the client sends.
+    fn has_read(&mut self, read: io::Result<usize>) -> bool {
+        let Ok(count @ 1..) = read else { return false };
+        let figures = &self.node.metrics().hot;
+        figures.net_input_bytes.fetch_add(count as u64, Ordering::Relaxed);
+        figures.input_waiting.note(self.reader.buffered() as u64);
+        self.more = true;
+        true
+    }
+}
+
+impl Sink for Wire {
     async fn flush(&mut self, out: &mut BytesMut) -> bool {
         let figures = &self.node.metrics().hot;
         figures.output_waiting.note(out.len() as u64);
         figures.net_output_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         let mut unread = Unread::default();
+        let mut sends = true;
         let written = loop {
             if out.is_empty() {
                 break true;
@@ -205,10 +253,14 @@ impl Writer {
                     break false;
                 }
             }
+            let reads = sends && self.reader.buffered() < self.ahead_bytes_max;
             tokio::select! {
                 biased;
-                written = self.stream.write_buf(out) => if !matches!(written, Ok(1..)) {
-                    break false;
+                moved = exchange(&mut self.stream, &mut self.reader, out, reads) => match moved {
+                    Moved::Written(Ok(1..)) => {}
+                    Moved::Written(_) => break false,
+                    // One that sends nothing more may still read.
+                    Moved::Read(read) => sends = self.has_read(read),
                 },
                 () = self.outbox.closed() => break false,
                 // Nothing is set up for this while the client reads.
@@ -218,31 +270,13 @@ impl Writer {
         out.clear();
         written
     }
-}
-
-/// Both sides, while requests are served.
-struct Wire<'a> {
-    writer: &'a mut Writer,
-    reader: &'a mut Reader,
-    /// Whether something was read meanwhile.
-    more: bool,
-}
-
-impl Sink for Wire<'_> {
-    async fn flush(&mut self, out: &mut BytesMut) -> bool {
-        self.writer.flush(out).await
-    }
 
     async fn gone(&mut self) {
         // Beyond this it is not read, and so not known, until the wait is over.
         while self.reader.buffered() < INPUT_WHILE_WAITING {
-            match self.writer.stream.read_buf(self.reader.buffer()).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => {
-                    self.more = true;
-                    let figures = &self.writer.node.metrics().hot;
-                    figures.net_input_bytes.fetch_add(count as u64, Ordering::Relaxed);
-                }
+            let read = self.stream.read_buf(self.reader.buffer()).await;
+            if !self.has_read(read) {
+                return;
             }
         }
         std::future::pending().await

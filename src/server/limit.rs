@@ -1,8 +1,9 @@
 //! How much a client may leave unread: `client-output-buffer-limit`.
 //!
 //! The classes are those of Redis, by what is sent rather than by who reads it: replies have the limit of `normal`,
-//! and what a client is sent unasked, that of `pubsub`. A client that reads no replies is not read from
-//! either, so its replies do not become more; only a single one can be larger than the limit.
+//! and what a client is sent unasked, that of `pubsub`. While a client reads no replies, its requests are read and not
+//! served, up to the limit of its query buffer: so its replies do not become more, and only a single one can be
+//! larger than the limit.
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 //! from a socket, a log line or an exit code is not promised to anybody: so nothing here links the server, but for the judges of
 //! histories ([`traffic`]), which know nothing of it.
 
+pub mod bystander;
 pub mod campaigns;
 pub mod case;
 pub mod client;

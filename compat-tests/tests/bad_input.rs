@@ -11,8 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use compat_tests::bystander::stand_by;
 use compat_tests::client::{Connection, encode, is_end, is_silence};
 use compat_tests::cluster::{Cluster, memory_bytes};
+use compat_tests::dice::Dice;
 use compat_tests::reply::{Reply, quoted};
 
 /// How much the memory of the node may grow, whatever it is sent.
@@ -72,24 +74,6 @@ fn watch_memory(pid: u32, done: &AtomicBool) -> u64 {
         thread::sleep(Duration::from_millis(2));
     }
     peak
-}
-
-/// Writes and reads on one connection until it is over: how often, and the longest wait.
-fn stand_by(address: SocketAddr, done: &AtomicBool) -> Result<(usize, Duration)> {
-    let mut connection = Connection::open(address)?;
-    let (mut commands, mut slowest) = (0, Duration::ZERO);
-    while !done.load(Ordering::Relaxed) {
-        let value = commands.to_string();
-        let start = Instant::now();
-        let reply = connection.call(&["SET", "bystander", &value])?;
-        ensure!(reply == Reply::Status(b"OK".to_vec()), "SET: {reply:?}");
-        let reply = connection.call(&["GET", "bystander"])?;
-        ensure!(reply == Reply::Bulk(value.into_bytes()), "GET: {reply:?}");
-        slowest = slowest.max(start.elapsed());
-        commands += 2;
-        thread::sleep(Duration::from_millis(2));
-    }
-    Ok((commands, slowest))
 }
 
 fn run_attacks(address: SocketAddr) -> Result<()> {
@@ -197,7 +181,7 @@ fn alive(address: SocketAddr, after: &str) -> Result<()> {
     Ok(())
 }
 
-/// Valid commands with bytes changed, removed, added and repeated at random. `SEED=n` repeats a run.
+/// Valid commands with bytes changed, removed, added and repeated at dice. `SEED=n` repeats a run.
 fn mutate(address: SocketAddr) -> Result<()> {
     let seed = match std::env::var("SEED") {
         Ok(text) => text.parse().context("SEED")?,
@@ -222,19 +206,19 @@ fn mutate(address: SocketAddr) -> Result<()> {
     .iter()
     .map(|words| encode(words))
     .collect();
-    let mut random = Random(seed);
+    let mut dice = Dice::new(seed);
     let (mut closed, mut replies) = (0, 0);
     for number in 0..MUTATIONS {
         let mut bytes = Vec::new();
-        for _ in 0..=random.below(3) {
-            bytes.extend_from_slice(&templates[random.below(templates.len())]);
+        for _ in 0..=dice.below(3) {
+            bytes.extend_from_slice(&templates[dice.below(templates.len())]);
         }
-        for _ in 0..=random.below(4) {
-            let place = random.below(bytes.len());
-            match random.below(5) {
-                0 => bytes[place] = random.byte(),
+        for _ in 0..=dice.below(4) {
+            let place = dice.below(bytes.len());
+            match dice.below(5) {
+                0 => bytes[place] = byte(&mut dice),
                 1 if bytes.len() > 1 => drop(bytes.remove(place)),
-                1 | 2 => bytes.insert(place, random.byte()),
+                1 | 2 => bytes.insert(place, byte(&mut dice)),
                 3 => bytes.truncate(place.max(1)),
                 _ => {
                     let part = bytes[place..].to_vec();
@@ -291,23 +275,7 @@ fn stall(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("less than a usize")
-    }
-
-    fn byte(&mut self) -> u8 {
-        // Often one that means something.
-        *b"*$\r\n:-+0129 \"'\0\xff%>_a".get(self.below(40)).unwrap_or(&self.next().to_le_bytes()[0])
-    }
+fn byte(dice: &mut Dice) -> u8 {
+    // Often one that means something.
+    *b"*$\r\n:-+0129 \"'\0\xff%>_a".get(dice.below(40)).unwrap_or(&dice.next_u64().to_le_bytes()[0])
 }

@@ -4,12 +4,12 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use compat_tests::bystander::stand_by;
 use compat_tests::client::{Connection, PATIENCE, encode, is_end, is_silence};
 use compat_tests::cluster::{Cluster, Node};
 use compat_tests::reply::Reply;
@@ -253,24 +253,6 @@ fn check(what: &str, attack: impl FnOnce(&Node) -> Result<()>) -> Result<()> {
     ensure!(commands > 0, "the bystander was never served");
     ensure!(peak.saturating_sub(before) <= GROWTH_BYTES_MAX, "memory grew from {before} to {peak} bytes");
     Ok(())
-}
-
-/// Writes and reads until it is over: how often, and the longest wait.
-fn stand_by(address: SocketAddr, done: &AtomicBool) -> Result<(usize, Duration)> {
-    let mut connection = Connection::open(address)?;
-    let (mut commands, mut slowest) = (0, Duration::ZERO);
-    while !done.load(Ordering::Relaxed) {
-        let value = commands.to_string();
-        let start = Instant::now();
-        let reply = connection.call(&["SET", "bystander", &value])?;
-        ensure!(reply == Reply::Status(b"OK".to_vec()), "SET: {reply:?}");
-        let reply = connection.call(&["GET", "bystander"])?;
-        ensure!(reply == Reply::Bulk(value.into_bytes()), "GET: {reply:?}");
-        slowest = slowest.max(start.elapsed());
-        commands += 2;
-        thread::sleep(Duration::from_millis(2));
-    }
-    Ok((commands, slowest))
 }
 
 fn connect(node: &Node) -> Result<Connection> {

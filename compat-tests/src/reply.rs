@@ -97,7 +97,11 @@ impl Reply {
     /// The elements in an order that depends on them alone: for replies whose order means nothing.
     pub fn sort(&mut self) {
         match self {
-            Self::Array(items) | Self::Set(items) => {
+            Self::Set(items) => {
+                items.iter_mut().for_each(Self::sort);
+                items.sort_by_key(Self::render);
+            }
+            Self::Array(items) => {
                 items.iter_mut().for_each(Self::sort);
                 if items.iter().all(|item| matches!(item, Self::Bulk(_))) {
                     items.sort_by_key(Self::render);

@@ -68,6 +68,7 @@ impl Spec {
 /// The command groups of Redis' documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
+    Cluster,
     Connection,
     Generic,
     Hash,
@@ -85,6 +86,7 @@ impl Group {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Cluster => "cluster",
             Self::Connection => "connection",
             Self::Generic => "generic",
             Self::Hash => "hash",
@@ -111,28 +113,37 @@ pub struct Keys {
     /// The place of the word that says how many keys follow it, or 0: no word does.
     pub counted_at: usize,
     pub access: Access,
+    /// What the command does with the second of two keys, if that is something else.
+    pub access_of_second: Option<Access>,
 }
 
 impl Keys {
     /// No keys.
-    pub const NONE: Self = Self { first: 0, last: 0, step: 0, counted_at: 0, access: Access::Read };
+    pub const NONE: Self =
+        Self { first: 0, last: 0, step: 0, counted_at: 0, access: Access::Read, access_of_second: None };
 
     /// One key.
     #[must_use]
     pub const fn at(first: usize, access: Access) -> Self {
-        Self { first, last: first as i32, step: 1, counted_at: 0, access }
+        Self { first, last: first as i32, step: 1, access, ..Self::NONE }
     }
 
     /// Keys from `first` to the end, every `step` words.
     #[must_use]
     pub const fn from(first: usize, step: usize, access: Access) -> Self {
-        Self { first, last: -1, step, counted_at: 0, access }
+        Self { first, last: -1, step, access, ..Self::NONE }
     }
 
     /// Keys at `first` and the one after it.
     #[must_use]
     pub const fn pair(first: usize, access: Access) -> Self {
-        Self { first, last: first as i32 + 1, step: 1, counted_at: 0, access }
+        Self { first, last: first as i32 + 1, step: 1, access, ..Self::NONE }
+    }
+
+    /// Keys at `first` and the one after it, with which the command does something else.
+    #[must_use]
+    pub const fn two(first: usize, access: Access, of_second: Access) -> Self {
+        Self { access_of_second: Some(of_second), ..Self::pair(first, access) }
     }
 
     /// As many keys as the word at `place` says, behind it.
@@ -166,6 +177,13 @@ impl Keys {
         counted().unwrap_or_default().to_vec()
     }
 
+    /// What the command does with each key of [`Keys::of`], in order.
+    pub fn accesses(self, argv: &[Bytes]) -> impl Iterator<Item = Access> {
+        let access = self.access.of_call(argv);
+        let others = self.access_of_second.unwrap_or(access);
+        std::iter::once(access).chain(std::iter::repeat(others))
+    }
+
     /// The places of the keys in a command of `argc` words, if they do not depend on what a word says.
     pub fn places(self, argc: usize) -> impl Iterator<Item = usize> {
         let last = if self.last < 0 { argc as i64 + i64::from(self.last) } else { i64::from(self.last) };
@@ -174,15 +192,65 @@ impl Keys {
     }
 }
 
-/// What a command does with its keys.
+/// What a command does with a key: whether it replaces all of it, and what becomes of the data in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Tells what is in it.
     Read,
-    ReadWrite,
-    Write,
+    /// Tells something about it.
+    Look,
+    /// Tells what is in it, and changes that.
+    Update,
+    /// Changes what is in it.
+    Change,
+    /// Adds to it.
+    Insert,
+    /// Takes something out of it, and tells what.
+    Take,
+    /// Takes something out of it.
+    Trim,
+    /// Writes it, over what is there.
+    Overwrite,
+    /// Writes it if it is not there.
+    Create,
+    /// Removes it.
     Remove,
+    /// SET's, which reads if it is told to.
+    Set,
     /// They are no keys: clients of a cluster find the node for a shard channel as they do for a key.
     Channel,
+}
+
+impl Access {
+    /// Redis' words for it, in its order.
+    #[must_use]
+    pub const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Read => &["RO", "access"],
+            Self::Look => &["RO"],
+            Self::Update => &["RW", "access", "update"],
+            Self::Change => &["RW", "update"],
+            Self::Insert => &["RW", "insert"],
+            Self::Take => &["RW", "access", "delete"],
+            Self::Trim => &["RW", "delete"],
+            Self::Overwrite => &["OW", "update"],
+            Self::Create => &["OW", "insert"],
+            Self::Remove => &["RM", "delete"],
+            Self::Set => &["RW", "access", "update", "variable_flags"],
+            Self::Channel => &["not_key"],
+        }
+    }
+
+    /// What it is in a call, where the call decides.
+    fn of_call(self, argv: &[Bytes]) -> Self {
+        const READING: [&str; 5] = ["GET", "IFEQ", "IFNE", "IFDEQ", "IFDNE"];
+        let reads = |word: &Bytes| READING.iter().any(|option| word.eq_ignore_ascii_case(option.as_bytes()));
+        match self {
+            Self::Set if argv.iter().skip(3).any(reads) => Self::Update,
+            Self::Set => Self::Overwrite,
+            other => other,
+        }
+    }
 }
 
 /// Redis' command flags, as a set.

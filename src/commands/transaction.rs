@@ -111,7 +111,7 @@ impl Session for Watch {
         summary: "Watch the given keys to determine execution of the MULTI/EXEC block",
         complexity: "O(1) for every key.",
         since: "2.2.0",
-        keys: Keys::from(1, 1, Access::Read),
+        keys: Keys::from(1, 1, Access::Look),
         flags: FLAGS.and(Flags::NO_MULTI),
         ..Spec::of(Group::Transactions)
     };

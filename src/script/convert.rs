@@ -81,8 +81,10 @@ pub(super) fn to_lua(lua: &Lua, reply: Reply, protocol: Protocol) -> Result<Valu
         Reply::Verbatim(text) if resp3 => verbatim(lua, *b"txt", &text),
         Reply::VerbatimAs(format, text) if resp3 => verbatim(lua, format, &text),
         Reply::Verbatim(text) | Reply::VerbatimAs(_, text) => string(&text),
-        Reply::Array(replies) | Reply::Push(replies) | Reply::Sequence(replies) => {
-            array(lua, replies.into_iter(), protocol)
+        Reply::Array(replies) | Reply::Push(replies) => array(lua, replies.into_iter(), protocol),
+        // What is said about a reply stands before it.
+        Reply::Sequence(replies) => {
+            to_lua(lua, replies.into_iter().next_back().unwrap_or(Reply::Nothing), protocol)
         }
         Reply::Map(pairs) if resp3 => {
             let map = lua.create_table_with_capacity(0, pairs.len())?;

@@ -21,10 +21,8 @@ const OPTIONS: [&str; 4] = [
     "--no-latency",
     "--durable", // an error reply fails a test, and not the unit
 ];
-/// Tests that start further servers or look into Redis' memory and files (`needs:...`), and tests that take minutes.
-const TAGS: &str = "-slow -needs:repl -needs:pfdebug -needs:save -needs:latency";
-/// And of single units: here scripts call DEBUG, which they may nowhere else, and which they may not here.
-const TAGS_OF_UNITS: [(&str, &str); 1] = [("scripting", "-needs:debug")];
+/// Tests that start further servers or look into Redis' memory and files.
+const TAGS: &str = "-needs:repl -needs:pfdebug -needs:save -needs:latency";
 
 /// How long a unit may be silent, in seconds, and how long it may take in all.
 const SILENCE_SECONDS: &str = "240";
@@ -41,7 +39,7 @@ pub fn run(source: &Path, unit: &str, skipped: &[&str], address: SocketAddr) -> 
         .arg("tests/test_helper.tcl")
         .args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()])
         .args(OPTIONS)
-        .args(["--tags", &tags(unit)])
+        .args(["--tags", TAGS])
         .args(["--single", &format!("unit/{unit}"), "--clients", "1", "--timeout", SILENCE_SECONDS])
         .args(["--baseport", &ports[32].port().to_string(), "--skipfile"])
         .arg(skip_file.path())
@@ -54,11 +52,6 @@ pub fn run(source: &Path, unit: &str, skipped: &[&str], address: SocketAddr) -> 
         }
         Err(error) => bail!("unit/{unit}: {error:#}"),
     }
-}
-
-fn tags(unit: &str) -> String {
-    let own = TAGS_OF_UNITS.iter().filter(|(name, _)| *name == unit).map(|(_, tags)| *tags);
-    [TAGS].into_iter().chain(own).collect::<Vec<_>>().join(" ")
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {

@@ -94,7 +94,7 @@ impl Write for Fcall {
         summary: "Invoke a function",
         complexity: "Depends on the function that is executed.",
         since: "7.0.0",
-        keys: Keys::counted(2, Access::ReadWrite),
+        keys: Keys::counted(2, Access::Update),
         flags: FLAGS.and(Flags::MAY_REPLICATE),
         ..Spec::of(Group::Scripting)
     };

@@ -23,7 +23,7 @@ impl Write for HIncrBy {
         syntax: "key field increment",
         summary: "Increment the integer value of a hash field by the given number",
         since: "2.0.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Update),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::Hash)
     };
@@ -57,7 +57,7 @@ impl Write for HIncrByFloat {
         syntax: "key field increment",
         summary: "Increment the float value of a hash field by the given amount",
         since: "2.6.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Update),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::Hash)
     };

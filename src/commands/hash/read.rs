@@ -81,7 +81,7 @@ impl Read for HExists {
         syntax: "key field",
         summary: "Determine if a hash field exists",
         since: "2.0.0",
-        keys: Keys::at(1, Access::Read),
+        keys: Keys::at(1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::Hash)
     };
@@ -109,7 +109,7 @@ impl Read for HStrLen {
         syntax: "key field",
         summary: "Get the length of the value of a hash field",
         since: "3.2.0",
-        keys: Keys::at(1, Access::Read),
+        keys: Keys::at(1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::Hash)
     };
@@ -136,7 +136,7 @@ impl Read for HLen {
         syntax: "key",
         summary: "Get the number of fields in a hash",
         since: "2.0.0",
-        keys: Keys::at(1, Access::Read),
+        keys: Keys::at(1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::Hash)
     };

@@ -51,7 +51,7 @@ impl Fields {
         syntax: "key field value [field value ...]",
         complexity: "O(N) where N is the number of fields being set.",
         since: "2.0.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Change),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::Hash)
     };
@@ -95,7 +95,7 @@ impl Write for HSetNx {
         syntax: "key field value",
         summary: "Set the value of a hash field, only if the field does not exist",
         since: "2.0.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Insert),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::Hash)
     };
@@ -130,7 +130,7 @@ impl Write for HDel {
         summary: "Delete one or more hash fields",
         complexity: "O(N) where N is the number of fields to be removed.",
         since: "2.0.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Trim),
         flags: Flags::FAST,
         ..Spec::of(Group::Hash)
     };

@@ -10,7 +10,7 @@ use crate::store::{Txn, View};
 use crate::types::{Class, Place, keyspace};
 
 const CHANGING: Spec =
-    Spec { keys: Keys::at(1, Access::ReadWrite), flags: Flags::FAST, ..Spec::of(Group::Generic) };
+    Spec { keys: Keys::at(1, Access::Change), flags: Flags::FAST, ..Spec::of(Group::Generic) };
 
 const ASKING: Spec =
     Spec { syntax: "key", keys: Keys::at(1, Access::Read), flags: Flags::FAST, ..Spec::of(Group::Generic) };

@@ -20,7 +20,7 @@ impl Read for Exists {
         syntax: "key [key ...]",
         summary: "Determine if a key exists",
         complexity: "O(N) where N is the number of keys to check.",
-        keys: Keys::from(1, 1, Access::Read),
+        keys: Keys::from(1, 1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::Generic)
     };
@@ -48,7 +48,7 @@ impl Read for Touch {
         summary: "Returns the number of existing keys specified",
         complexity: "O(N) where N is the number of keys that will be touched.",
         since: "3.2.1",
-        keys: Keys::from(1, 1, Access::Read),
+        keys: Keys::from(1, 1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::Generic)
     };
@@ -73,7 +73,7 @@ impl Read for Type {
         name: "TYPE",
         syntax: "key",
         summary: "Determine the type stored at key",
-        keys: Keys::at(1, Access::Read),
+        keys: Keys::at(1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::Generic)
     };

@@ -14,7 +14,7 @@ use crate::types::{self, Record, keyspace, string};
 const SHARED_INTEGERS: i64 = 10_000;
 
 const ASKING: Spec =
-    Spec { syntax: "key", since: "2.2.3", keys: Keys::at(2, Access::Read), ..Spec::of(Group::Generic) };
+    Spec { syntax: "key", since: "2.2.3", keys: Keys::at(2, Access::Look), ..Spec::of(Group::Generic) };
 
 /// The encoding Redis would use.
 pub struct Encoding(Question);

@@ -20,7 +20,7 @@ impl Write for Rename {
         name: "RENAME",
         syntax: "key newkey",
         summary: "Rename a key",
-        keys: Keys::pair(1, Access::ReadWrite),
+        keys: Keys::two(1, Access::Take, Access::Overwrite),
         ..Spec::of(Group::Generic)
     };
 
@@ -42,7 +42,7 @@ impl Write for RenameNx {
         name: "RENAMENX",
         syntax: "key newkey",
         summary: "Rename a key, only if the new key does not exist",
-        keys: Keys::pair(1, Access::ReadWrite),
+        keys: Keys::two(1, Access::Take, Access::Create),
         flags: Flags::FAST,
         ..Spec::of(Group::Generic)
     };
@@ -79,7 +79,7 @@ impl Write for Copy {
         syntax: "source destination [DB destination-db] [REPLACE]",
         summary: "Copy a key",
         since: "6.2.0",
-        keys: Keys::pair(1, Access::ReadWrite),
+        keys: Keys::two(1, Access::Read, Access::Overwrite),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::Generic)
     };
@@ -129,7 +129,7 @@ impl Write for Move {
         name: "MOVE",
         syntax: "key db",
         summary: "Move a key to another database",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Update),
         flags: Flags::FAST,
         ..Spec::of(Group::Generic)
     };

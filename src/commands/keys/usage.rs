@@ -20,7 +20,7 @@ impl Read for Usage {
         syntax: "key [SAMPLES count]",
         summary: "Estimate the memory usage of a key",
         since: "4.0.0",
-        keys: Keys::at(2, Access::Read),
+        keys: Keys::at(2, Access::Look),
         flags: Flags::NO_KEYSPACE_CATEGORY,
         ..Spec::of(Group::Server)
     };

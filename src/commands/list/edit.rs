@@ -9,7 +9,7 @@ use crate::resp::Reply;
 use crate::store::Txn;
 use crate::types::list::{Change, End};
 
-const EDITING: Spec = Spec { keys: Keys::at(1, Access::ReadWrite), ..Spec::of(Group::List) };
+const TRIMMING: Spec = Spec { keys: Keys::at(1, Access::Trim), ..Spec::of(Group::List) };
 
 /// Replaces the element at an index.
 pub struct LSet {
@@ -27,7 +27,8 @@ impl Write for LSet {
         complexity: "O(N) where N is the length of the list. Setting either the first or the last element of the \
                      list is O(1).",
         flags: Flags::DENYOOM,
-        ..EDITING
+        keys: Keys::at(1, Access::Change),
+        ..Spec::of(Group::List)
     };
 
     fn parse(args: &mut Args) -> Result<Self> {
@@ -65,7 +66,8 @@ impl Write for LInsert {
                      inserting somewhere on the right end (tail) is O(N).",
         since: "2.2.0",
         flags: Flags::DENYOOM,
-        ..EDITING
+        keys: Keys::at(1, Access::Insert),
+        ..Spec::of(Group::List)
     };
 
     fn parse(args: &mut Args) -> Result<Self> {
@@ -109,7 +111,7 @@ impl Write for LRem {
         syntax: "key count element",
         summary: "Remove elements from a list",
         complexity: "O(N+M) where N is the length of the list and M is the number of elements removed.",
-        ..EDITING
+        ..TRIMMING
     };
 
     fn parse(args: &mut Args) -> Result<Self> {
@@ -156,7 +158,7 @@ impl Write for LTrim {
         syntax: "key start stop",
         summary: "Trim a list to the specified range",
         complexity: "O(N) where N is the number of elements to be removed by the operation.",
-        ..EDITING
+        ..TRIMMING
     };
 
     fn parse(args: &mut Args) -> Result<Self> {

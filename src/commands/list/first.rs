@@ -24,7 +24,7 @@ impl Write for LMPop {
         summary: "Pop elements from a list",
         complexity: COMPLEXITY,
         since: "7.0.0",
-        keys: Keys::counted(1, Access::ReadWrite),
+        keys: Keys::counted(1, Access::Take),
         flags: Flags::MOVABLE_KEYS,
         ..Spec::of(Group::List)
     };
@@ -46,7 +46,7 @@ impl Write for BLMPop {
         name: "BLMPOP",
         syntax: "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
         summary: "Pop elements from a list, or block until one is available",
-        keys: Keys::counted(2, Access::ReadWrite),
+        keys: Keys::counted(2, Access::Take),
         flags: Flags::MOVABLE_KEYS.and(Flags::BLOCKING),
         ..LMPop::SPEC
     };

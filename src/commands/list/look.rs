@@ -24,6 +24,7 @@ impl Read for LLen {
         syntax: "key",
         summary: "Get the length of a list",
         flags: Flags::FAST,
+        keys: Keys::at(1, Access::Look),
         ..LOOKING
     };
 

@@ -14,7 +14,7 @@ use crate::types::list::{Change, End};
 const POPPING: Spec = Spec {
     syntax: "key [count]",
     complexity: "O(N) where N is the number of elements returned",
-    keys: Keys::at(1, Access::ReadWrite),
+    keys: Keys::at(1, Access::Take),
     flags: Flags::FAST,
     ..Spec::of(Group::List)
 };
@@ -102,7 +102,7 @@ const WAITING: Spec = Spec {
     syntax: "key [key ...] timeout",
     complexity: "O(N) where N is the number of provided keys.",
     since: "2.0.0",
-    keys: Keys { last: -2, ..Keys::from(1, 1, Access::ReadWrite) },
+    keys: Keys { last: -2, ..Keys::from(1, 1, Access::Take) },
     flags: Flags::NOSCRIPT.and(Flags::BLOCKING),
     ..Spec::of(Group::List)
 };

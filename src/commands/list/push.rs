@@ -13,7 +13,7 @@ const PUSHING: Spec = Spec {
     syntax: "key element [element ...]",
     complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple \
                  arguments.",
-    keys: Keys::at(1, Access::ReadWrite),
+    keys: Keys::at(1, Access::Insert),
     flags: Flags::DENYOOM.and(Flags::FAST),
     ..Spec::of(Group::List)
 };

@@ -13,7 +13,7 @@ use crate::types::list::{Change, End};
 use crate::types::{Class, keyspace};
 
 const SHIFTING: Spec =
-    Spec { keys: Keys::pair(1, Access::ReadWrite), flags: Flags::DENYOOM, ..Spec::of(Group::List) };
+    Spec { keys: Keys::two(1, Access::Take, Access::Insert), flags: Flags::DENYOOM, ..Spec::of(Group::List) };
 
 const WAITING: Spec = Spec { flags: Flags::DENYOOM.and(Flags::NOSCRIPT).and(Flags::BLOCKING), ..SHIFTING };
 

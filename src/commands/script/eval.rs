@@ -76,7 +76,7 @@ impl Write for Eval {
         summary: "Execute a Lua script server side",
         complexity: COMPLEXITY,
         since: "2.6.0",
-        keys: Keys::counted(2, Access::ReadWrite),
+        keys: Keys::counted(2, Access::Update),
         flags: FLAGS.and(Flags::MAY_REPLICATE),
         ..Spec::of(Group::Scripting)
     };

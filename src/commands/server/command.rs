@@ -233,9 +233,9 @@ impl Session for GetKeysAndFlags {
 
     fn execute(self, _: &mut Connection) -> Result<Reply> {
         let (command, keys) = keys_of(&self.argv)?;
-        let access = command.spec.keys.access;
-        let with_flags = |key| Reply::Array(vec![Reply::Bulk(key), access_flags(access)]);
-        Ok(Reply::Array(keys.into_iter().map(with_flags).collect()))
+        let with_flags = |(key, access)| Reply::Array(vec![Reply::Bulk(key), access_flags(access)]);
+        let accesses = command.spec.keys.accesses(&self.argv);
+        Ok(Reply::Array(keys.into_iter().zip(accesses).map(with_flags).collect()))
     }
 }
 

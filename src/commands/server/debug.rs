@@ -17,7 +17,7 @@ use crate::resp::{Protocol, Reply, number};
 use crate::session::Session as Connection;
 use crate::store::View;
 use crate::types::record::{Kind, Record};
-use crate::types::{self, keyspace, size};
+use crate::types::{self, keyspace, libraries, size};
 
 /// What stands for no value.
 const NO_DIGEST: [u8; 20] = [0; 20];
@@ -29,6 +29,8 @@ pub enum Debug {
     SetActiveExpire(bool),
     /// Makes a checkpoint: what a start would load.
     Reload,
+    /// Loads beside what is there, which is an error as soon as there is anything: it would be there twice.
+    LoadTwice,
     Error(Bytes),
     Protocol(Bytes),
     Object(u8, Bytes),
@@ -68,12 +70,17 @@ impl Node for Debug {
             }
             (b"set-active-expire", 1) => Self::SetActiveExpire(is_set(&args.bytes()?)),
             (b"reload", _) => {
+                let (mut keeps, mut merges) = (false, false);
                 while !args.is_empty() {
-                    if !["MERGE", "NOFLUSH", "NOSAVE"].iter().any(|option| args.take(option)) {
+                    if args.take("NOFLUSH") {
+                        keeps = true;
+                    } else if args.take("MERGE") {
+                        merges = true;
+                    } else if !args.take("NOSAVE") {
                         return Err(RELOAD.into());
                     }
                 }
-                Self::Reload
+                if keeps && !merges { Self::LoadTwice } else { Self::Reload }
             }
             (b"loadaof", _) => {
                 args.rest();
@@ -96,7 +103,8 @@ impl Node for Debug {
                 }
                 Self::Nothing
             }
-            (b"pause-cron" | b"set-skip-checksum-validation", 1) | (b"change-repl-id", 0) => {
+            (b"pause-cron" | b"set-skip-checksum-validation" | b"set-disable-deny-scripts", 1)
+            | (b"change-repl-id", 0) => {
                 args.rest();
                 Self::Nothing
             }
@@ -125,6 +133,14 @@ impl Node for Debug {
                 Reply::Ok.into()
             }
             Self::Reload => Answer::Checkpoint(Reply::Ok),
+            Self::LoadTwice => Answer::Look(Box::new(|view| {
+                const TWICE: ClientError = ClientError::fixed("ERR Error trying to load the RDB dump");
+                let keys = (0..keyspace::DATABASES).map(|db| keyspace::count(view, db)).sum::<u64>();
+                if keys > 0 || libraries::counts(view)?.libraries > 0 {
+                    return Err(TWICE.into());
+                }
+                Ok(Reply::Ok)
+            })),
             Self::Error(said) => {
                 let said = String::from_utf8_lossy(&said).replace(['\r', '\n'], " ");
                 return Err(ClientError::new(said).into());
@@ -157,6 +173,18 @@ impl Node for Debug {
 /// As C's `atoi` would have it.
 fn is_set(word: &[u8]) -> bool {
     word.trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit()).any(|digit| *digit != b'0')
+}
+
+/// What a script is answered that calls DEBUG: it may ask for a reply of some kind, which is the same on every node.
+pub(in crate::commands) fn in_script(argv: &[Bytes]) -> Option<Result<Reply>> {
+    match argv {
+        [name, subcommand, kind]
+            if name.eq_ignore_ascii_case(b"DEBUG") && subcommand.eq_ignore_ascii_case(b"PROTOCOL") =>
+        {
+            Some(sample(kind, Protocol::Resp2))
+        }
+        _ => None,
+    }
 }
 
 /// A reply of the kind asked for.
@@ -273,12 +301,15 @@ fn explain() -> Reply {
             "QUICKLIST-PACKED-THRESHOLD <size>",
             "    Accepted, without effect.",
             "RELOAD [option ...]",
-            "    Make a checkpoint. Valid <option> values: MERGE, NOFLUSH, NOSAVE.",
+            "    Make a checkpoint. Valid <option> values: MERGE, NOFLUSH, NOSAVE. NOFLUSH without MERGE",
+            "    fails if there is anything, which would then be there twice.",
             "REPLYBUFFER <PEAK-RESET-TIME <NEVER|RESET|time>|RESIZING <0|1>>",
             "    Accepted, without effect.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Setting it to 0 keeps this node, while it leads, from removing keys that end before they are",
             "    accessed, or something is written.",
+            "SET-DISABLE-DENY-SCRIPTS <0|1>",
+            "    Accepted, without effect: scripts may always call DEBUG PROTOCOL, and nothing else of DEBUG.",
             "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
             "    Accepted, without effect.",
             "SLEEP <seconds>",

@@ -83,7 +83,7 @@ impl Entry {
             Reply::Int(step),
             statuses(self.categories()),
             Reply::Set(Vec::new()),
-            Reply::Set(key_specification(keys).into_iter().collect()),
+            Reply::Set(key_specifications(keys)),
             Reply::Array(self.subcommands().iter().map(Self::info).collect()),
         ])
     }
@@ -121,23 +121,25 @@ impl Entry {
     }
 }
 
-/// What a command does with its keys, in Redis' words.
+/// What a command does with a key, in Redis' words.
 pub fn access_flags(access: Access) -> Reply {
-    let words: &[&'static str] = match access {
-        Access::Read => &["RO", "access"],
-        Access::ReadWrite => &["RW", "access", "update"],
-        Access::Write => &["OW", "update"],
-        Access::Remove => &["RM", "delete"],
-        Access::Channel => &["not_key"],
-    };
-    Reply::Set(words.iter().map(|word| Reply::Status(word)).collect())
+    Reply::Set(access.words().iter().map(|word| Reply::Status(word)).collect())
 }
 
-/// Where the keys are, in the form that Redis 7 has for it.
-fn key_specification(keys: Keys) -> Option<Reply> {
-    if keys.is_none() {
-        return None;
+/// Where the keys are, in the form that Redis 7 has for it: one specification for all with which the command does
+/// the same.
+fn key_specifications(keys: Keys) -> Vec<Reply> {
+    match keys.access_of_second {
+        _ if keys.is_none() => Vec::new(),
+        None => vec![key_specification(keys)],
+        Some(of_second) => {
+            let second = Keys::at(keys.first + keys.step, of_second);
+            vec![key_specification(Keys::at(keys.first, keys.access)), key_specification(second)]
+        }
     }
+}
+
+fn key_specification(keys: Keys) -> Reply {
     let (first, last, step) = keys.first_last_step();
     // Here the last key is told from the first one on, unless from the end.
     let last = if last < 0 { last } else { last - first };
@@ -159,11 +161,11 @@ fn key_specification(keys: Keys) -> Option<Reply> {
         }
     };
     let begin = typed("index", vec![number("index", index)]);
-    Some(Reply::Map(vec![
+    Reply::Map(vec![
         (Reply::text("flags"), access_flags(keys.access)),
         (Reply::text("begin_search"), begin),
         (Reply::text("find_keys"), find),
-    ]))
+    ])
 }
 
 /// An argument's entry in COMMAND DOCS.

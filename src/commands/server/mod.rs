@@ -4,7 +4,7 @@ pub(super) mod acl;
 pub(super) mod cluster;
 mod command;
 mod config;
-mod debug;
+pub mod debug;
 mod entry;
 mod info;
 pub(super) mod latency;

@@ -72,7 +72,7 @@ impl Write for DelEx {
         summary: "Conditionally removes the specified key based on value or digest comparison.",
         complexity: "O(1) for IFEQ/IFNE, O(N) for IFDEQ/IFDNE where N is the length of the string value.",
         since: "8.4.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Take),
         flags: Flags::FAST,
         ..Spec::of(Group::String)
     };
@@ -114,7 +114,7 @@ impl Write for DelIfEq {
         syntax: "key value",
         summary: "Delete key if value matches string.",
         since: "9.0.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Take),
         flags: Flags::FAST,
         ..Spec::of(Group::String)
     };

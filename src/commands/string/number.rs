@@ -10,7 +10,7 @@ use crate::types::{Class, Expiry, Form, Kind, Place, keyspace, string};
 
 /// What the commands that add have in common.
 const ADDING: Spec = Spec {
-    keys: Keys::at(1, Access::ReadWrite),
+    keys: Keys::at(1, Access::Update),
     flags: Flags::DENYOOM.and(Flags::FAST),
     ..Spec::of(Group::String)
 };

@@ -22,7 +22,7 @@ impl Write for Append {
         summary: "Append a value to a key",
         complexity: "O(N) where N is the length of the resulting string.",
         since: "2.0.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Insert),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::String)
     };
@@ -66,7 +66,7 @@ impl Write for SetRange {
         summary: "Overwrite part of a string at key starting at the specified offset",
         complexity: "O(N) where N is the length of the resulting string.",
         since: "2.2.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Change),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::String)
     };

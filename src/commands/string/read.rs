@@ -76,7 +76,7 @@ impl Read for StrLen {
         syntax: "key",
         summary: "Get the length of the value stored in a key",
         since: "2.2.0",
-        keys: Keys::at(1, Access::Read),
+        keys: Keys::at(1, Access::Look),
         flags: Flags::FAST,
         ..Spec::of(Group::String)
     };

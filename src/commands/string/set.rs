@@ -41,7 +41,7 @@ impl Write for Set {
         syntax: "key value [NX | XX | IFEQ ifeq-value | IFNE ifne-value | IFDEQ ifdeq-digest | IFDNE ifdne-digest] [GET] \
                  [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Set the string value of a key",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Set),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::String)
     };
@@ -116,7 +116,7 @@ impl Write for SetNx {
         name: "SETNX",
         syntax: "key value",
         summary: "Set the value of a key, only if the key does not exist",
-        keys: Keys::at(1, Access::Write),
+        keys: Keys::at(1, Access::Create),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::String)
     };
@@ -144,7 +144,7 @@ impl Write for SetEx {
         syntax: "key seconds value",
         summary: "Set the value and expiration of a key",
         since: "2.0.0",
-        keys: Keys::at(1, Access::Write),
+        keys: Keys::at(1, Access::Overwrite),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::String)
     };
@@ -167,7 +167,7 @@ impl Write for PSetEx {
         syntax: "key milliseconds value",
         summary: "Set the value and expiration in milliseconds of a key",
         since: "2.6.0",
-        keys: Keys::at(1, Access::Write),
+        keys: Keys::at(1, Access::Overwrite),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::String)
     };
@@ -214,7 +214,7 @@ impl Write for GetSet {
         name: "GETSET",
         syntax: "key value",
         summary: "Set the string value of a key and return its old value",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Update),
         flags: Flags::DENYOOM.and(Flags::FAST),
         ..Spec::of(Group::String)
     };
@@ -246,7 +246,7 @@ impl Write for GetDel {
         syntax: "key",
         summary: "Get the value of a key and delete the key",
         since: "6.2.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Take),
         flags: Flags::FAST,
         ..Spec::of(Group::String)
     };
@@ -288,7 +288,7 @@ impl Write for GetEx {
                  PERSIST]",
         summary: "Get the value of a key and optionally set its expiration",
         since: "6.2.0",
-        keys: Keys::at(1, Access::ReadWrite),
+        keys: Keys::at(1, Access::Update),
         flags: Flags::FAST,
         ..Spec::of(Group::String)
     };
@@ -353,7 +353,7 @@ impl Write for MSet {
         summary: "Set multiple keys to multiple values",
         complexity: "O(N) where N is the number of keys to set.",
         since: "1.0.1",
-        keys: Keys::from(1, 2, Access::Write),
+        keys: Keys::from(1, 2, Access::Overwrite),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::String)
     };
@@ -378,7 +378,7 @@ impl Write for MSetNx {
         summary: "Set multiple keys to multiple values, only if none of the keys exist",
         complexity: "O(N) where N is the number of keys to set.",
         since: "1.0.1",
-        keys: Keys::from(1, 2, Access::Write),
+        keys: Keys::from(1, 2, Access::Create),
         flags: Flags::DENYOOM,
         ..Spec::of(Group::String)
     };

@@ -23,7 +23,7 @@ fn one_copy_could_have_answered_all_of_it() -> Result<()> {
     let minutes = std::env::var("MINUTES").map_or(Ok(0), |minutes| minutes.parse::<u32>())?;
     let mut cluster = Cluster::start(3)?;
     let start = Instant::now();
-    let traffic = Traffic::start(&cluster.addresses(), CLIENTS, seed);
+    let traffic = Traffic::start(&cluster.addresses(), CLIENTS, seed)?;
     let mut rounds = 0;
     while rounds < ROUNDS || start.elapsed() < Duration::from_secs(60) * minutes {
         traffic.wait_for(2 * ANSWERS)?;
@@ -44,20 +44,9 @@ fn one_copy_could_have_answered_all_of_it() -> Result<()> {
         rounds += 1;
     }
     traffic.wait_for(2 * ANSWERS)?;
-    let lasted = start.elapsed();
-    let record = traffic.finish()?;
-
-    let counted = record.coverage();
-    println!(
-        "{lasted:.1?} of {CLIENTS} clients, SEED={seed}: {} answers, {} refused, {} unknown; {:?}",
-        counted.ok, counted.failed, counted.unknown, counted.faults
-    );
-    for (name, operations, verdict) in record.verdicts() {
-        println!(
-            "  {name}: {operations} operations, {}",
-            if verdict.is_violation() { "violated" } else { "judged" }
-        );
-    }
-    let answers = 1 + rounds * 6;
-    record.judge(answers * ANSWERS as usize, &[("kill", rounds), ("pause", rounds)])
+    let summary = traffic.finish()?;
+    println!("{CLIENTS} clients, SEED={seed}: {summary}; {:?}", summary.faults);
+    println!("judged: {:?}; still there: {} keys", summary.judged, summary.left);
+    let rounds_answers = (1 + rounds as u64 * 6) * ANSWERS;
+    summary.ensure_enough(rounds_answers, &[("kill", rounds), ("pause", rounds)])
 }

@@ -7,6 +7,7 @@
 mod bit_flips;
 mod disk_full;
 mod failover;
+mod faults;
 mod fuzz;
 mod power_cut;
 mod sync_error;
@@ -31,8 +32,14 @@ pub struct Campaign {
 }
 
 /// Those that need nothing to be built, the shortest first.
-pub const LAB: [Campaign; 5] =
-    [bit_flips::CAMPAIGN, disk_full::CAMPAIGN, sync_error::CAMPAIGN, failover::CAMPAIGN, power_cut::CAMPAIGN];
+pub const LAB: [Campaign; 6] = [
+    bit_flips::CAMPAIGN,
+    disk_full::CAMPAIGN,
+    sync_error::CAMPAIGN,
+    failover::CAMPAIGN,
+    power_cut::CAMPAIGN,
+    faults::CAMPAIGN,
+];
 
 /// Those that build what they run.
 pub const BUILT: [Campaign; 1] = [fuzz::CAMPAIGN];

@@ -10,12 +10,36 @@ use rustix::process::{Pid, Signal, kill_process};
 const SYNCS: &str = "fdatasync,fsync,sync_file_range,msync";
 
 /// A disk that is slow for one process, until this value is gone.
-pub struct SlowDisk(Child);
+pub struct SlowDisk {
+    _tracer: Tracer,
+}
 
 impl SlowDisk {
     /// Each of the process' syncs takes this much longer from now on.
     pub fn of(pid: u32, delay: Duration) -> Result<Self> {
-        let inject = format!("inject={SYNCS}:delay_enter={}", delay.as_micros());
+        Tracer::attach(pid, &format!("delay_enter={}", delay.as_micros()))
+            .map(|tracer| Self { _tracer: tracer })
+    }
+}
+
+/// A disk that is broken for one process, until this value is gone.
+pub struct FailingDisk {
+    _tracer: Tracer,
+}
+
+impl FailingDisk {
+    /// Each of the process' syncs fails from now on.
+    pub fn of(pid: u32) -> Result<Self> {
+        Tracer::attach(pid, "error=EIO").map(|tracer| Self { _tracer: tracer })
+    }
+}
+
+struct Tracer(Child);
+
+impl Tracer {
+    /// Changes a running process' syncs.
+    fn attach(pid: u32, change: &str) -> Result<Self> {
+        let inject = format!("inject={SYNCS}:{change}");
         let tracer = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={SYNCS}"), "-e", &inject])
             .args(["-p", &pid.to_string()])
@@ -27,7 +51,7 @@ impl SlowDisk {
     }
 }
 
-impl Drop for SlowDisk {
+impl Drop for Tracer {
     fn drop(&mut self) {
         // It lets go of the process when it is asked to end.
         let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorate::sim::check::history::{Outcome, Request, Value};
 
-use super::Recorder;
+use super::recorder::{Generation, Recorder};
 use crate::POLL;
 use crate::client::Connection;
 use crate::dice::Dice;
@@ -21,6 +21,8 @@ const REFUSALS: [&str; 5] = ["CLUSTERDOWN", "TRYAGAIN", "OOM", "DISKFULL", "EXEC
 pub(super) struct Client {
     pub number: u64,
     pub dice: Dice,
+    /// What its requests belong to.
+    pub generation: Arc<Generation>,
     recorder: Arc<Recorder>,
     nodes: Vec<SocketAddr>,
     next_node: usize,
@@ -31,20 +33,42 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(number: usize, nodes: &[SocketAddr], seed: u64, recorder: Arc<Recorder>) -> Self {
-        let dice = Dice::new(seed.wrapping_add(number as u64 * 0x1234_5678_9abc_def1));
-        let nodes = nodes.to_vec();
-        Self { number: number as u64, dice, recorder, nodes, next_node: number, connection: None, made: 0 }
+        let dice = Dice::new(seed.wrapping_add((number as u64).wrapping_mul(0x1234_5678_9abc_def1)));
+        let (number, next_node) = (number as u64, number);
+        let (nodes, generation) = (nodes.to_vec(), recorder.generation());
+        Self { number, dice, generation, recorder, nodes, next_node, connection: None, made: 0 }
     }
 
-    /// One that keeps to a node.
-    pub fn of(node: SocketAddr, number: u64, recorder: Arc<Recorder>) -> Self {
-        Self { number, ..Self::new(0, &[node], 0, recorder) }
+    /// One that is not of the crowd, for an older generation.
+    pub fn for_generation(
+        number: usize,
+        nodes: &[SocketAddr],
+        generation: &Arc<Generation>,
+        recorder: &Arc<Recorder>,
+    ) -> Self {
+        Self { generation: Arc::clone(generation), ..Self::new(number, nodes, 0, Arc::clone(recorder)) }
     }
 
-    /// A text that nobody else has made up.
+    /// Goes on in the present generation; whether that is another one.
+    pub fn keep_up(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.generation, self.recorder.generation());
+        before.number != self.generation.number
+    }
+
+    /// Whether it is time to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.recorder.is_stopped()
+    }
+
+    /// A text that nobody else has made up. It begins with the generation.
     pub fn new_text(&mut self) -> String {
         self.made += 1;
-        format!("{}.{}", self.number, self.made)
+        format!("{}.{}.{}", self.generation.number, self.number, self.made)
+    }
+
+    /// A key of its generation.
+    pub fn key(&self, kind: &str, rest: impl std::fmt::Display) -> String {
+        format!("{kind}:{}:{rest}", self.generation.number)
     }
 
     /// One command. Its reply, if it was carried out for certain.
@@ -65,12 +89,13 @@ impl Client {
     /// What the history knows as `request`, and the server in its own words.
     pub fn perform_as(&mut self, request: Request, wire: &[Vec<String>]) -> Option<Value> {
         let mut connection = self.connect()?;
-        let operation = self.recorder.invoke(self.number, &connection.server().to_string(), request);
+        let node = connection.server().to_string();
+        let operation = self.recorder.invoke(&self.generation, self.number, &node, request);
         let outcome = match connection.pipeline(wire) {
             Ok(replies) => self.outcome(replies.last().expect("a reply for each")),
             Err(broken) => Outcome::Info(broken.to_string()),
         };
-        self.recorder.complete(operation, outcome.clone());
+        self.recorder.complete(&self.generation, operation, outcome.clone());
         match outcome {
             Outcome::Ok(value) => {
                 self.connection = Some(connection);

@@ -2,17 +2,13 @@
 //!
 //! Few keys of each kind, so that they get in each other's way; every value is made up once, so that it says who wrote it.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
-use quorate::sim::check::history::{Operation, Request, Value};
+use quorate::sim::check::history::{Request, Value};
 
 use super::client::Client;
 use super::subscriber::CHANNEL;
-use crate::cluster::PATIENCE;
-use crate::wait_for;
 
 const REGISTERS: usize = 4;
 const COUNTERS: usize = 2;
@@ -20,10 +16,6 @@ const ACCOUNTS: usize = 3;
 const LISTS: usize = 2;
 /// A list that has grown so long is left alone: everybody reads all of it.
 const LIST_LENGTH: usize = 50;
-const SET: &str = "set:members";
-const LOCK: &str = "lock:one";
-/// A register that is protected by the lock's tokens.
-const FENCED: &str = "lock:register";
 const LOCK_TTL_MS: &str = "300";
 /// The newest so many leases are looked at.
 const LEASES: usize = 20;
@@ -37,7 +29,7 @@ const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
 const STORE: &str = "if tonumber(redis.call('HGET', KEYS[1], 'token') or 0) > tonumber(ARGV[1]) then return 0 end \
                      redis.call('HSET', KEYS[1], 'token', ARGV[1], 'value', ARGV[2]) return 1";
 
-/// What the clients know in common.
+/// What the clients of a generation know in common.
 #[derive(Default)]
 pub(super) struct Keys {
     /// Which of its lists each place is at.
@@ -45,28 +37,34 @@ pub(super) struct Keys {
     leases: Mutex<Vec<String>>,
 }
 
-/// What a client remembers between its operations.
+/// What a client remembers of its generation.
 #[derive(Default)]
 struct Memory {
     registers: [Option<String>; REGISTERS],
     /// Its own newest lease.
     lease: Option<String>,
+    /// A key that only it writes, for those who are told of that.
+    event: Option<String>,
     /// A lock that it holds, or held: the holder it is and its token.
     lock: Option<(String, i64)>,
 }
 
 /// One thing after another, until it is told to stop.
-pub(super) fn run(mut client: Client, keys: &Keys, stop: &AtomicBool) {
+pub(super) fn run(mut client: Client) {
     let mut memory = Memory::default();
-    while !stop.load(Ordering::Relaxed) {
+    while !client.is_stopped() {
+        if client.keep_up() {
+            memory = Memory::default();
+        }
         match client.dice.below(100) {
             0..30 => register(&mut client, &mut memory),
-            30..42 => counter(&mut client),
-            42..60 => list(&mut client, keys),
-            60..70 => transaction(&mut client),
-            70..78 => optimistic(&mut client),
-            78..84 => set(&mut client),
-            84..91 => lease(&mut client, keys, &mut memory),
+            30..41 => counter(&mut client),
+            41..57 => list(&mut client),
+            57..66 => transaction(&mut client),
+            66..74 => optimistic(&mut client),
+            74..80 => set(&mut client),
+            80..87 => lease(&mut client, &mut memory),
+            87..91 => event(&mut client, &mut memory),
             91..96 => lock(&mut client, &mut memory),
             _ => {
                 let text = client.new_text();
@@ -78,7 +76,7 @@ pub(super) fn run(mut client: Client, keys: &Keys, stop: &AtomicBool) {
 
 fn register(client: &mut Client, memory: &mut Memory) {
     let number = client.dice.below(REGISTERS);
-    let key = format!("register:{number}");
+    let key = client.key("register", number);
     let new = client.new_text();
     let seen = &mut memory.registers[number];
     match (client.dice.below(10), seen.as_deref()) {
@@ -95,51 +93,53 @@ fn register(client: &mut Client, memory: &mut Memory) {
 }
 
 fn counter(client: &mut Client) {
-    let key = format!("counter:{}", client.dice.below(COUNTERS));
+    let number = client.dice.below(COUNTERS);
+    let key = client.key("counter", number);
     let name = *client.dice.pick(&["GET", "INCR", "INCR"]);
     client.call(&[name, &key]);
 }
 
 /// Up to three appends and reads together, on lists of different places.
-fn list(client: &mut Client, keys: &Keys) {
+fn list(client: &mut Client) {
+    let generation = Arc::clone(&client.generation);
+    let lists = &generation.keys.lists;
     let mut request = Request::default();
+    let mut which = Vec::new();
     for _ in 0..=client.dice.below(3) {
         let place = client.dice.below(LISTS);
-        let key = format!("list:{place}:{}", keys.lists[place].load(Ordering::Relaxed));
+        let list = lists[place].load(Ordering::Relaxed);
+        let key = client.key("list", format!("{place}:{list}"));
         let text = client.new_text();
         let one = match client.dice.below(2) {
             0 => Request::of(&["RPUSH", &key, &text]),
             _ => Request::of(&["LRANGE", &key, "0", "-1"]),
         };
         request.commands.extend(one.commands);
+        which.push((place, list));
     }
-    let words = request.commands.clone();
     let Some(reply) = client.perform(request.clone()) else { return };
-    for (words, reply) in words.iter().zip(request.replies(&reply).unwrap_or_default()) {
-        let place = words[1].split(':').nth(1).and_then(|place| place.parse::<usize>().ok());
+    for ((place, list), reply) in which.into_iter().zip(request.replies(&reply).unwrap_or_default()) {
         let length = if let Value::List(items) = reply { items.len() } else { 0 };
-        if let Some(place) = place.filter(|_| length >= LIST_LENGTH) {
-            let list = words[1].split(':').nth(2).and_then(|list| list.parse().ok()).unwrap_or(0);
+        if length >= LIST_LENGTH {
             // Whoever comes second finds that it has been done.
-            let next = list + 1;
-            let _ = keys.lists[place].compare_exchange(list, next, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = lists[place].compare_exchange(list, list + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
 
-fn account(number: usize) -> String {
-    format!("account:{}", number % ACCOUNTS)
+fn account(client: &Client, number: usize) -> String {
+    client.key("account", number % ACCOUNTS)
 }
 
 /// Two accounts written together, or all of them read.
 fn transaction(client: &mut Client) {
     let first = client.dice.below(ACCOUNTS);
-    let (one, other) = (account(first), account(first + 1));
+    let (one, other) = (account(client, first), account(client, first + 1));
     let text = client.new_text();
     if client.dice.below(2) == 0 {
         client.perform(Request::transaction(&[&["SET", &one, &text], &["SET", &other, &text]]));
     } else {
-        let third = account(first + 2);
+        let third = account(client, first + 2);
         client.perform(Request::transaction(&[&["GET", &one], &["GET", &other], &["GET", &third]]));
     }
 }
@@ -147,7 +147,7 @@ fn transaction(client: &mut Client) {
 /// Two accounts read, and written if they have not changed since.
 fn optimistic(client: &mut Client) {
     let first = client.dice.below(ACCOUNTS);
-    let (one, other) = (account(first), account(first + 1));
+    let (one, other) = (account(client, first), account(client, first + 1));
     if !client.watch(&[&one, &other]) {
         return;
     }
@@ -160,28 +160,36 @@ fn optimistic(client: &mut Client) {
 }
 
 fn set(client: &mut Client) {
-    let member = client.new_text();
+    let (set, member) = (client.key("set", "members"), client.new_text());
     if client.dice.below(30) == 0 {
-        client.call(&["HKEYS", SET]);
+        client.call(&["HKEYS", &set]);
     } else {
-        client.call(&["HSET", SET, &member, "1"]);
+        client.call(&["HSET", &set, &member, "1"]);
     }
 }
 
 /// Takes a lease, renews its own, or looks whether somebody's is still there.
-fn lease(client: &mut Client, keys: &Keys, memory: &mut Memory) {
+fn lease(client: &mut Client, memory: &mut Memory) {
     let ttl_ms = (200 + client.dice.below(1_800)).to_string();
+    let generation = Arc::clone(&client.generation);
+    let leases = || generation.keys.leases.lock().expect("no holder panics");
     match (client.dice.below(6), &memory.lease) {
         (0, _) | (_, None) => {
-            let key = format!("lease:{}", client.new_text());
-            client.call(&["SET", &key, "held", "PX", &ttl_ms]);
-            keys.leases.lock().expect("no holder panics").push(key.clone());
-            memory.lease = Some(key);
+            let text = client.new_text();
+            let key = client.key("lease", text);
+            let is_taken = client.call(&["SET", &key, "held", "PX", &ttl_ms]).is_some();
+            leases().push(key.clone());
+            memory.lease = is_taken.then_some(key);
         }
-        (1, Some(key)) => drop(client.call(&["PEXPIRE", key, &ttl_ms])),
+        (1, Some(key)) => {
+            // Where nobody knows what became of the last write, a later one may come first.
+            if client.call(&["PEXPIRE", key, &ttl_ms]).is_none() {
+                memory.lease = None;
+            }
+        }
         _ => {
             let key = {
-                let leases = keys.leases.lock().expect("no holder panics");
+                let leases = leases();
                 let newest = &leases[leases.len().saturating_sub(LEASES)..];
                 newest.get(client.dice.below(newest.len().max(1))).cloned()
             };
@@ -192,6 +200,23 @@ fn lease(client: &mut Client, keys: &Keys, memory: &mut Memory) {
     }
 }
 
+/// Changes a key of its own in one way or another.
+fn event(client: &mut Client, memory: &mut Memory) {
+    let key = memory.event.take().unwrap_or_else(|| {
+        let text = client.new_text();
+        client.key("event", text)
+    });
+    let ttl_ms = (20 + client.dice.below(500)).to_string();
+    let done = match client.dice.below(6) {
+        0 => client.call(&["DEL", &key]),
+        1 => client.call(&["SET", &key, "7"]),
+        2 => client.call(&["SET", &key, "7", "PX", &ttl_ms]),
+        3 => client.call(&["PEXPIRE", &key, &ttl_ms]),
+        _ => client.call(&["INCR", &key]),
+    };
+    memory.event = done.map(|_| key);
+}
+
 /// Takes the lock, or does something under it; a holder whose time is over may not know.
 fn lock(client: &mut Client, memory: &mut Memory) {
     let script = |text: &str, keys: &[&str], arguments: &[&str]| {
@@ -199,10 +224,11 @@ fn lock(client: &mut Client, memory: &mut Memory) {
         let words = [&["EVAL", text, &count], keys, arguments].concat();
         vec![words.into_iter().map(str::to_owned).collect()]
     };
+    let lock = client.key("lock", "one");
     let Some((holder, token)) = &memory.lock else {
-        let holder = client.new_text();
-        let wire = script(TAKE, &[LOCK, "lock:token"], &[&holder, LOCK_TTL_MS]);
-        let request = Request::of(&["LOCK", LOCK, &holder, LOCK_TTL_MS]);
+        let (counter, holder) = (client.key("lock", "token"), client.new_text());
+        let wire = script(TAKE, &[&lock, &counter], &[&holder, LOCK_TTL_MS]);
+        let request = Request::of(&["LOCK", &lock, &holder, LOCK_TTL_MS]);
         if let Some(Value::Int(token)) = client.perform_as(request, &wire) {
             memory.lock = Some((holder, token));
         }
@@ -211,18 +237,19 @@ fn lock(client: &mut Client, memory: &mut Memory) {
     let token = token.to_string();
     match client.dice.below(8) {
         0 | 1 => {
-            let wire = [["DELIFEQ", LOCK, holder].map(str::to_owned).to_vec()];
-            client.perform_as(Request::of(&["UNLOCK", LOCK, holder]), &wire);
+            let wire = [["DELIFEQ", &lock, holder].map(str::to_owned).to_vec()];
+            client.perform_as(Request::of(&["UNLOCK", &lock, holder]), &wire);
             memory.lock = None;
         }
         2 => {
-            let wire = script(RENEW, &[LOCK], &[holder, LOCK_TTL_MS]);
-            client.perform_as(Request::of(&["RENEW", LOCK, holder, LOCK_TTL_MS]), &wire);
+            let wire = script(RENEW, &[&lock], &[holder, LOCK_TTL_MS]);
+            client.perform_as(Request::of(&["RENEW", &lock, holder, LOCK_TTL_MS]), &wire);
         }
         _ => {
-            let text = client.new_text();
-            let wire = script(STORE, &[FENCED], &[&token, &text]);
-            let stored = client.perform_as(Request::of(&["STORE", FENCED, &token, &text]), &wire);
+            // Protected by the tokens.
+            let (register, text) = (client.key("lock", "register"), client.new_text());
+            let wire = script(STORE, &[&register], &[&token, &text]);
+            let stored = client.perform_as(Request::of(&["STORE", &register, &token, &text]), &wire);
             if stored == Some(Value::Int(0)) {
                 memory.lock = None;
             }
@@ -230,26 +257,13 @@ fn lock(client: &mut Client, memory: &mut Memory) {
     }
 }
 
-/// All keys that can be read again when all is over, each with the command that does.
-pub(super) fn keys(operations: &[Operation]) -> BTreeSet<Vec<String>> {
-    let named = operations.iter().flat_map(|operation| operation.request.keys());
-    let reads = named.filter_map(|key| {
-        let words: &[&str] = match key.split(':').next()? {
-            "register" | "counter" | "account" => &["GET", key],
-            "list" => &["LRANGE", key, "0", "-1"],
-            "set" => &["HKEYS", key],
-            _ => return None,
-        };
-        Some(words.iter().map(|&word| word.to_owned()).collect())
-    });
-    reads.collect()
-}
-
-/// Reads each key once. An error if that does not work for long.
-pub(super) fn read_all(client: &mut Client, keys: &BTreeSet<Vec<String>>) -> Result<()> {
-    for words in keys {
-        let words = words.iter().map(String::as_str).collect::<Vec<_>>();
-        wait_for("a read when all is well", PATIENCE, || Ok(client.call(&words)))?;
-    }
-    Ok(())
+/// The command that reads a key when all is over, if it is of a kind that can be read then.
+pub(super) fn reading(key: &str) -> Option<Vec<String>> {
+    let words: &[&str] = match key.split(':').next()? {
+        "register" | "counter" | "account" => &["GET", key],
+        "list" => &["LRANGE", key, "0", "-1"],
+        "set" => &["HKEYS", key],
+        _ => return None,
+    };
+    Some(words.iter().map(|&word| word.to_owned()).collect())
 }

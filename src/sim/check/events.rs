@@ -27,7 +27,7 @@ pub fn check(operations: &[Operation], deliveries: &[Delivery], drained: &BTreeS
         };
         let changes = &mut keys.entry(key).or_default().changes;
         if !operation.has_failed() && !has_no_effect(operation) {
-            changes.extend(names.iter().map(|&(name, by_itself)| Change { operation, name, by_itself }));
+            changes.extend(names.iter().map(|&(name, deadline)| Change { operation, name, deadline }));
         }
     }
     for delivery in deliveries {
@@ -59,27 +59,47 @@ struct Key<'a> {
 struct Change<'a> {
     operation: &'a Operation,
     name: &'static str,
-    /// It comes later, by itself, or never.
-    by_itself: bool,
+    deadline: Deadline,
 }
 
 impl Change<'_> {
     fn is_certain(&self) -> bool {
-        !self.by_itself && !self.operation.is_unknown()
+        !self.operation.is_unknown()
+    }
+}
+
+/// What a change does to the key's deadline. From a key that has one there may come an event without a command: that it
+/// has expired.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deadline {
+    Set,
+    Kept,
+    Cleared,
+}
+
+impl Deadline {
+    /// Whether the key has one then.
+    fn after(self, before: bool) -> bool {
+        match self {
+            Self::Set => true,
+            Self::Kept => before,
+            Self::Cleared => false,
+        }
     }
 }
 
 /// The events of a command that has an effect.
-fn names(words: &[&str]) -> Option<&'static [(&'static str, bool)]> {
+fn names(words: &[&str]) -> Option<&'static [(&'static str, Deadline)]> {
+    use Deadline::{Cleared, Kept, Set};
     Some(match words {
-        ["SET", _, _, "PX", _] => &[("set", false), ("expire", false), ("expired", true)],
-        ["SET", _, _] | ["SET", _, _, "NX" | "XX"] | ["SET", _, _, "IFEQ" | "IFNE", _] => &[("set", false)],
-        ["PEXPIRE", ..] => &[("expire", false), ("expired", true)],
-        ["DEL", _] => &[("del", false)],
-        ["INCR" | "INCRBY", ..] => &[("incrby", false)],
-        ["DECR", ..] => &[("decrby", false)],
-        ["RPUSH", ..] => &[("rpush", false)],
-        ["HSET", ..] => &[("hset", false)],
+        ["SET", _, _, "PX", _] => &[("set", Cleared), ("expire", Set)],
+        ["SET", _, _] | ["SET", _, _, "NX" | "XX"] | ["SET", _, _, "IFEQ" | "IFNE", _] => &[("set", Cleared)],
+        ["PEXPIRE", ..] => &[("expire", Set)],
+        ["DEL", _] => &[("del", Cleared)],
+        ["INCR" | "INCRBY", ..] => &[("incrby", Kept)],
+        ["DECR", ..] => &[("decrby", Kept)],
+        ["RPUSH", ..] => &[("rpush", Kept)],
+        ["HSET", ..] => &[("hset", Kept)],
         ["GET" | "EXISTS" | "LRANGE" | "HKEYS", ..] => &[],
         _ => return None,
     })
@@ -113,22 +133,36 @@ fn sort<'a>(changes: &mut [Change<'a>]) -> Result<(), (&'a Operation, &'a Operat
     Ok(())
 }
 
-/// Goes through what a subscriber received, keeping all places where it may stand among the changes.
+/// Goes through what a subscriber received, keeping all places where it may stand among the changes, each with whether
+/// the key has a deadline there.
 fn follow(changes: &[Change<'_>], received: &[&Delivery], is_drained: bool) -> Result<(), String> {
     let Some(first) = received.first().filter(|first| first.message.is_none()) else {
         return Err("got an event before its subscription was confirmed".into());
     };
     // It may have missed what was under way when it came, or over.
     let latest = changes.iter().position(|change| change.operation.invoked_ns > first.ns);
-    let mut places = (0..=latest.unwrap_or(changes.len())).collect::<BTreeSet<_>>();
+    let latest = latest.unwrap_or(changes.len());
+    // Whether the key may have a deadline at each of these places; it may also have expired.
+    let had = changes[..latest].iter().scan(false, |may, change| {
+        *may = change.deadline.after(*may) || !change.is_certain() && *may;
+        Some(*may)
+    });
+    let mut places = (0..=latest).map(|place| (place, false)).collect::<BTreeSet<_>>();
+    places.extend(had.enumerate().filter(|(_, may)| *may).map(|(place, _)| (place + 1, true)));
     let mut got = Vec::new();
     for delivery in received {
         let Some(message) = delivery.message.as_deref() else { continue };
         let mut next = BTreeSet::new();
-        for &place in &places {
+        for &(place, has_deadline) in &places {
+            if message == "expired" {
+                if has_deadline {
+                    next.insert((place, false));
+                }
+                continue;
+            }
             for (at, change) in changes.iter().enumerate().skip(place) {
                 if change.name == message && change.operation.invoked_ns <= delivery.ns {
-                    next.insert(at + 1);
+                    next.insert((at + 1, change.deadline.after(has_deadline)));
                 }
                 if change.is_certain() {
                     break;
@@ -137,16 +171,16 @@ fn follow(changes: &[Change<'_>], received: &[&Delivery], is_drained: bool) -> R
         }
         got.push(message);
         if next.is_empty() {
-            let expected = places.iter().filter_map(|place| changes.get(*place)).next_back();
+            let expected = places.iter().filter_map(|(place, _)| changes.get(*place)).next_back();
             let expected = expected.map_or("nothing".into(), |change| change.operation.to_string());
             let behind = got[got.len().saturating_sub(5)..].join(" ");
             return Err(format!("got ... {behind}, but the next should tell of\n    {expected}\n"));
         }
         places = next;
     }
-    let rest = |place: &usize| !changes[*place..].iter().any(Change::is_certain);
+    let rest = |(place, _): &(usize, bool)| !changes[*place..].iter().any(Change::is_certain);
     if is_drained && !places.iter().any(rest) {
-        let place = places.last().copied().unwrap_or(0);
+        let place = places.last().map_or(0, |(place, _)| *place);
         let missed = changes[place..].iter().find(|change| change.is_certain());
         return Err(
             missed.map_or(String::new(), |change| format!("was never told of\n    {}\n", change.operation))

@@ -89,7 +89,11 @@ const WRITTEN: &str = "1 10..11 SET k 5 -> OK
     1 50..51 SET k 1 PX 20 -> OK";
 
 fn watch(deliveries: &str, drained: &[u64]) -> Verdict {
-    let history = told(WRITTEN, &deliveries.replace(" k", " __keyspace@0__:k"));
+    watch_writes(WRITTEN, deliveries, drained)
+}
+
+fn watch_writes(written: &str, deliveries: &str, drained: &[u64]) -> Verdict {
+    let history = told(written, &deliveries.replace(" k", " __keyspace@0__:k"));
     events::check(&history.operations, &history.deliveries, &drained.iter().copied().collect())
 }
 
@@ -121,4 +125,26 @@ fn without_an_order_of_the_writes_there_is_no_verdict() {
     let history = history("1 0..9 SET k 1 -> OK\n 2 0..9 DEL k -> 1");
     let verdict = events::check(&history.operations, &[], &[].into());
     assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
+}
+
+/// An end that comes by itself comes where there is a deadline, however much later, and once.
+#[test]
+fn events_of_deadlines() {
+    const WITH_DEADLINE: &str = "1 10..11 SET k 5 PX 20 -> OK
+        1 20..21 INCR k -> 6
+        1 50..51 INCR k -> 1
+        1 60..61 SET k 7 -> OK
+        1 70..71 SET k 8 PX 90 -> ?";
+    let accept = |deliveries: &str| accepted(&watch_writes(WITH_DEADLINE, deliveries, &[7]));
+    let reject = |deliveries: &str| rejected(&watch_writes(WITH_DEADLINE, deliveries, &[]), "but the next");
+    accept(
+        "7 0 k\n 7 12 k set\n 7 12 k expire\n 7 22 k incrby\n 7 32 k expired\n 7 52 k incrby\n 7 62 k set",
+    );
+    accept(
+        "7 25 k\n 7 32 k expired\n 7 52 k incrby\n 7 62 k set\n 7 72 k set\n 7 72 k expire\n 7 99 k expired",
+    );
+    reject("7 0 k\n 7 12 k set\n 7 12 k expire\n 7 22 k incrby\n 7 32 k expired\n 7 33 k expired");
+    reject(
+        "7 0 k\n 7 12 k set\n 7 12 k expire\n 7 22 k incrby\n 7 52 k incrby\n 7 62 k set\n 7 63 k expired",
+    );
 }

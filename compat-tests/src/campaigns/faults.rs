@@ -1,0 +1,92 @@
+//! Everything that can happen to processes, network, disks and clocks, in an order that the seed decides, under clients whose
+//! every answer is judged.
+//!
+//! The classes of faults are a deck of cards: it is shuffled, dealt to its end, and shuffled again, so that each happens as
+//! often as the others. Some are weather: they come over a node, and the next fault strikes meanwhile.
+
+mod classes;
+mod scene;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use crate::lab::Lab;
+use crate::traffic::Traffic;
+use classes::{STRIKES, WEATHERS};
+use scene::Scene;
+
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "faults",
+    about: "processes, network, disks and clocks fail in every way, under clients that do a bit of everything on all nodes: \
+            one copy of the data could have given all their answers, and all nodes hold the same in the end",
+    run,
+};
+
+const CLIENTS: usize = 16;
+/// Answers a second there have to be over all, with the times in which nobody can be answered. The shortest run is
+/// excused: it does nothing but fail.
+const RATE_LEAST: f64 = 500.0;
+/// How often each class has to happen in half an hour.
+const TIMES: usize = 10;
+const HALF_HOUR: Duration = Duration::from_secs(1_800);
+/// Answers before the first fault and after the last.
+const PEACE: u64 = 500;
+
+fn run(extent: &mut Extent) -> Result<Report> {
+    let mut lab = Lab::prepare(3, DISK_BYTES)?;
+    cluster_for(&mut lab)?;
+    let traffic = Traffic::start(&lab.cluster.addresses(), CLIENTS, extent.seed)?;
+    let mut scene = Scene { lab, traffic, dice: extent.dice.clone(), is_short: extent.is_short() };
+    scene.traffic.wait_for(PEACE)?;
+    let times = (TIMES as f64 * extent.lasts.as_secs_f64() / HALF_HOUR.as_secs_f64()) as usize;
+    let mut decks = 0;
+    while extent.goes_on(decks, times.max(1)) {
+        deal(&mut scene)?;
+        decks += 1;
+    }
+    scene.traffic.wait_for(PEACE)?;
+    let Scene { lab, traffic, .. } = scene;
+    let summary = traffic.finish()?;
+
+    let mut report = Report::default();
+    report.add("operations", &summary);
+    let faults = summary.faults.iter().map(|(class, times)| format!("{class} {times}"));
+    report.add("faults", faults.collect::<Vec<_>>().join(", "));
+    let judged = summary.judged.iter().map(|(name, operations)| format!("{operations} {name}"));
+    report.add(
+        "judged",
+        format!("{}; in {} generations", judged.collect::<Vec<_>>().join(", "), summary.generations),
+    );
+    report.add("keys as they were left", summary.left);
+    report.add("digest of all nodes", agree(&lab.cluster)?);
+    let classes = STRIKES.iter().map(|strike| strike.name).chain(WEATHERS.iter().map(|weather| weather.name));
+    let enough = classes.map(|class| (class, times.max(1))).collect::<Vec<_>>();
+    summary.ensure_enough(PEACE, &enough).with_context(|| report.to_string())?;
+    let rate = summary.rate();
+    ensure!(extent.is_short() || rate >= RATE_LEAST, "{report}  no more than {rate:.0} answers a second");
+    Ok(report)
+}
+
+/// Every class once.
+fn deal(scene: &mut Scene) -> Result<()> {
+    let mut strikes: Vec<_> = STRIKES.iter().collect();
+    for place in (1..strikes.len()).rev() {
+        strikes.swap(place, scene.dice.below(place + 1));
+    }
+    // Each weather goes with a strike that it fits.
+    let mut under = vec![None; strikes.len()];
+    for weather in &WEATHERS {
+        let free = (0..strikes.len()).filter(|&at| under[at].is_none() && weather.fits(strikes[at]));
+        let free = free.collect::<Vec<_>>();
+        under[*scene.dice.pick(&free)] = Some(weather);
+    }
+    for (strike, weather) in strikes.into_iter().zip(under) {
+        match weather {
+            Some(weather) => scene.under(weather, strike)?,
+            None => scene.strike(strike)?,
+        }
+    }
+    Ok(())
+}

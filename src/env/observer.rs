@@ -57,8 +57,8 @@ pub enum Sight {
     Stamped { clock_ms: u64 },
     /// It knows the cluster's time from now on.
     TimeKept,
-    /// It goes by its wall clock, since nobody kept the time.
-    TimeFromWall,
+    /// It goes by its wall clock, since nobody kept the time; from this time on.
+    TimeFromWall { clock_ms: u64 },
     /// A group of its own has these answers to give, from the entry just applied.
     Outcome { sequence: u64 },
     /// A client is given the answers to commands of this group.

@@ -75,8 +75,9 @@ impl ClusterClock {
 
     /// Nobody kept the time: it goes on from the wall clock's, or from the last that is known.
     pub fn catch_up(&self) {
-        self.env.saw(|| Sight::TimeFromWall);
-        self.learn(self.env.clock.wall_ms());
+        self.advance(self.env.clock.wall_ms());
+        self.env.saw(|| Sight::TimeFromWall { clock_ms: self.now_ms() });
+        self.keep();
     }
 
     /// An entry stamped `ms` was applied; by the leader that `lives` now, another node.

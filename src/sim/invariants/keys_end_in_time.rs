@@ -20,8 +20,9 @@ pub struct KeysEndInTime {
     drift: bool,
     /// When the next key ends, by each node's state; `None` if that is not known.
     deadlines: BTreeMap<&'static str, Option<Option<u64>>>,
-    /// By how much the cluster's time is at most ahead of the world's, in ms, and when that was seen.
-    ahead: Option<(i128, Duration)>,
+    /// By how many ms the cluster's time was ahead of the world's when it began, and when that was. All nodes go on from
+    /// there, each at its own rate: one that leads after a slower one is right to be ahead of what that one said.
+    start: Option<(i128, Duration)>,
 }
 
 impl KeysEndInTime {
@@ -34,6 +35,11 @@ impl KeysEndInTime {
         let ms = i128::try_from(time.as_millis()).unwrap_or(i128::MAX / DRIFT);
         if self.drift { 1 + ms * DRIFT / 1_000 } else { 0 }
     }
+}
+
+/// By how many ms `clock_ms` is ahead of the world's time.
+fn ahead(clock_ms: u64, now: Duration) -> i128 {
+    i128::from(clock_ms) - i128::try_from(now.as_millis()).unwrap_or(i128::MAX)
 }
 
 impl Invariant for KeysEndInTime {
@@ -50,7 +56,7 @@ impl Invariant for KeysEndInTime {
                     return Err(format!("{expired} keys ended, though the first was to end at {former:?}"));
                 }
             }
-            Sight::TimeFromWall => {
+            Sight::TimeFromWall { clock_ms } => {
                 let node = &picture.nodes[happened.host];
                 let (_, voters) = picture.voters(node.log.last).next().ok_or("nobody votes")?;
                 let ignorant = |id: u64| {
@@ -60,18 +66,15 @@ impl Invariant for KeysEndInTime {
                 if !is_quorum(voters, ignorant) {
                     return Err("most voters kept the time".into());
                 }
-                self.ahead = None;
+                self.start = Some((ahead(clock_ms, happened.now), happened.now));
             }
             Sight::Stamped { clock_ms } => {
-                let now_ms = happened.now.as_millis();
-                let ahead = i128::from(clock_ms) - i128::try_from(now_ms).unwrap_or(i128::MAX);
-                match self.ahead {
-                    // Each of the two was rounded down to a millisecond.
-                    Some((most, since)) if ahead > most + 1 + self.drifted(happened.now - since) => {
-                        return Err(format!("the time is {} ms faster since {since:?}", ahead - most));
-                    }
-                    Some((most, _)) if ahead <= most => {}
-                    _ => self.ahead = Some((ahead, happened.now)),
+                let stamped = ahead(clock_ms, happened.now);
+                let (began, since) = *self.start.get_or_insert((stamped, happened.now));
+                // Each of the two was rounded down to a millisecond.
+                let most = began + 1 + self.drifted(happened.now - since);
+                if stamped > most {
+                    return Err(format!("the time is {} ms faster since {since:?}", stamped - began));
                 }
             }
             _ => {}
@@ -110,16 +113,33 @@ mod tests {
         );
     }
 
+    /// Three clocks that drift; what is wrong with these stamps, each at its time.
+    fn judge(stamps: &[(u64, u64)]) -> Result<(), String> {
+        let mut invariant = KeysEndInTime::of(true);
+        stamps.iter().try_for_each(|(at_ms, clock_ms)| {
+            let sight = Sight::Stamped { clock_ms: *clock_ms };
+            let now = Duration::from_millis(*at_ms);
+            let happened = Happened { host: "n1", now, syncs: 0, sight: &sight };
+            invariant.check(&Picture::default(), &happened)
+        })
+    }
+
+    #[test]
+    fn a_fast_clock_leads_again_after_a_slow_one() {
+        assert_eq!(judge(&[(0, 5_000), (1_000, 5_950), (1_001, 6_050)]), Ok(()));
+        assert!(judge(&[(0, 5_000), (1_000, 5_950), (1_001, 6_060)]).is_err());
+    }
+
     #[test]
     fn a_wall_clock_while_others_know_the_time() {
         let log = Extent { last: Some(place(0, 0)), ..Extent::default() };
         let script = vec![
-            ("n1", Sight::TimeFromWall),
+            ("n1", Sight::TimeFromWall { clock_ms: 5_000 }),
             ("n1", Sight::TimeKept),
             ("n2", Sight::TimeKept),
             ("n3", Sight::TimeKept),
             ("n1", Sight::Opened { node: 1, log, applied: None }),
-            ("n1", Sight::TimeFromWall),
+            ("n1", Sight::TimeFromWall { clock_ms: 5_000 }),
         ];
         check(script, "keys end in time");
     }

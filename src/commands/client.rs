@@ -406,7 +406,7 @@ impl Session for NoTouch {
     }
 
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
-        connection.client().update(|face| face.no_touch = self.on);
+        connection.set_no_touch(self.on);
         Ok(Reply::Ok)
     }
 }

@@ -322,6 +322,7 @@ impl Dispatcher {
         let Lane::Read(execute) = item.resolved.command.lane else {
             unreachable!("only reads are collected for reading");
         };
+        view.set_noting_uses(!self.session.no_touch() || item.resolved.command.spec.name == "TOUCH");
         let reply = execute(&mut item.args(), view);
         self.remember(item, view);
         reply.unwrap_or_else(|failure| self.failed(failure))

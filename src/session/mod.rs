@@ -51,6 +51,7 @@ pub struct Session {
     executing: bool,
     read_only: bool,
     follows_redirects: bool,
+    no_touch: bool,
     /// Close the connection once what was replied is written: QUIT, or CLIENT KILL of oneself.
     pub close: bool,
     /// What the last command leaves to the connection to serve.
@@ -104,6 +105,7 @@ impl Session {
             executing: false,
             read_only: false,
             follows_redirects: false,
+            no_touch: false,
             close: false,
             request: None,
         }
@@ -359,6 +361,18 @@ impl Session {
         self.follows_redirects
     }
 
+    /// CLIENT NO-TOUCH.
+    pub fn set_no_touch(&mut self, on: bool) {
+        self.no_touch = on;
+        self.client.update(|face| face.no_touch = on);
+    }
+
+    /// Whether what it reads is not used by that.
+    #[must_use]
+    pub const fn no_touch(&self) -> bool {
+        self.no_touch
+    }
+
     /// What MULTI has collected, if a transaction is open.
     #[must_use]
     pub const fn transaction(&self) -> Option<&Queue> {
@@ -447,6 +461,7 @@ impl Session {
         self.stop_tracking();
         self.stop_monitoring();
         self.read_only = false;
+        self.set_no_touch(false);
         self.select(0);
         self.speak(Protocol::Resp2);
         self.authenticated = authenticated;

@@ -56,8 +56,8 @@ pub struct Face {
     pub(super) queued: Option<(usize, usize)>,
     /// CLIENT NO-EVICT. Kept and shown: no client is evicted here.
     pub no_evict: bool,
-    /// CLIENT NO-TOUCH. Kept and shown: reads do not touch keys here.
-    pub no_touch: bool,
+    /// CLIENT NO-TOUCH.
+    pub(super) no_touch: bool,
     /// MONITOR.
     monitoring: bool,
     /// Waits in a command, and whether CLIENT UNBLOCK can end that.

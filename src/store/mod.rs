@@ -49,6 +49,7 @@ mod local;
 mod map;
 mod snapshot;
 mod txn;
+mod uses;
 mod view;
 
 #[cfg(test)]
@@ -69,6 +70,7 @@ use engine::{Engine, Mark, Reader};
 use gaps::Gaps;
 use key::Key;
 use layers::{Change, Layer};
+use uses::Uses;
 
 pub use called::{Called, Telling};
 pub use chance::Chance;
@@ -185,6 +187,7 @@ struct State {
     /// the present buffers: the switch at the end of a checkpoint throws them away.
     readers: Mutex<Vec<Box<dyn Reader>>>,
     gaps: Mutex<Gaps>,
+    uses: Uses,
     head: Head,
 }
 
@@ -290,6 +293,7 @@ impl State {
             engine,
             readers: Mutex::default(),
             gaps: Mutex::default(),
+            uses: Uses::new(head.clock_ms),
             head,
         }
     }

@@ -23,6 +23,8 @@ pub struct View<'a> {
     misses: RefCell<Vec<(u8, Bytes)>>,
     work: Cell<u64>,
     read: Cell<bool>,
+    /// Whether looking at a key is a use of it.
+    uses: Cell<bool>,
     /// Whether this node is told what scripts call, and whether it wants the words.
     tells: Cell<bool>,
     monitored: bool,
@@ -70,7 +72,8 @@ impl<'a> View<'a> {
         let (work, read) = (Cell::new(0), Cell::new(false));
         let tells = Cell::new(matches!(luck, Luck::Local(_)));
         let (reader, called) = (OnceCell::new(), RefCell::default());
-        Self { state, reader, now_ms, late, misses, work, read, tells, monitored, called, luck }
+        let uses = Cell::new(true);
+        Self { state, reader, now_ms, late, misses, work, read, uses, tells, monitored, called, luck }
     }
 
     /// The cluster's clock, in milliseconds since the Unix epoch.
@@ -189,6 +192,25 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn take_read(&self) -> bool {
         self.read.replace(false)
+    }
+
+    /// Notes that the key stored at `address` is used.
+    pub fn note_use(&self, address: &[u8]) {
+        if self.uses.get() {
+            self.state.uses.note(address, self.now_ms);
+        }
+    }
+
+    /// Whether from here on [`View::note_use`] notes anything.
+    pub fn set_noting_uses(&self, uses: bool) {
+        self.uses.set(uses);
+    }
+
+    /// How many seconds ago the key stored at `address` was last used on this node, at least; nothing under a
+    /// [`super::Txn`], which must find the same on every node.
+    #[must_use]
+    pub fn idle_seconds(&self, address: &[u8]) -> Option<u64> {
+        self.local().map(|_| self.state.uses.idle_seconds(address, self.now_ms))
     }
 
     /// Notes that a read looked for a key that is not there, for those who want to hear of it.

@@ -104,7 +104,7 @@ fn expire_one(tx: &mut Txn, index_key: &Bytes) -> Result<(), StoreError> {
     match databases.iter().position(|database| database.generation == generation) {
         Some(db) => {
             let db = u8::try_from(db).expect("there are sixteen databases");
-            if !Place::find(tx, db, &key)?.bury(tx) {
+            if !Place::look(tx, db, &key)?.bury(tx) {
                 return Err(StoreError::Corrupt("the expiry index names a key with another deadline".into()));
             }
         }

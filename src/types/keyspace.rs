@@ -69,8 +69,15 @@ pub struct Place<'k> {
 }
 
 impl<'k> Place<'k> {
-    /// Looks a key up.
+    /// Looks a key up, which is then used.
     pub fn find(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+        let place = Self::look(view, db, key)?;
+        view.note_use(&place.address);
+        Ok(place)
+    }
+
+    /// Looks a key up.
+    pub(super) fn look(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
         let address = address(database(view, db).generation, key);
         let found = view.get(Table::Keys, &address)?.map(|stored| Record::decode(&stored)).transpose()?;
         let gone = found.as_ref().is_some_and(|record| expiry::is_past(view, record.header.deadline));
@@ -226,7 +233,23 @@ impl<'k> Place<'k> {
 
 /// The living key's record, for a read: a key that is not there is a miss, which counts and may be told.
 pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
-    let place = Place::find(view, db, key)?;
+    looked_up(view, Place::find(view, db, key)?)
+}
+
+/// The same for a read that only asks about the key, which is no use of it.
+pub fn peek(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
+    looked_up(view, Place::look(view, db, key)?)
+}
+
+/// How many seconds ago a key was last used on this node, at least; 0 in entries of the log, where nodes may not
+/// differ.
+#[must_use]
+pub fn idle_seconds(view: &View, db: u8, key: &[u8]) -> u64 {
+    view.idle_seconds(&address(database(view, db).generation, key)).unwrap_or(0)
+}
+
+fn looked_up(view: &View, place: Place) -> Result<Option<Record>, StoreError> {
+    let Place { db, key, .. } = place;
     let found = if place.gone { None } else { place.found };
     if let Some(local) = view.local() {
         local.looked_up(found.is_some());
@@ -239,7 +262,7 @@ pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreErro
 
 /// Whether there is such a key.
 pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
-    Ok(get(view, db, key)?.is_some())
+    Ok(peek(view, db, key)?.is_some())
 }
 
 /// A number that is another one whenever the key has changed, come or gone meanwhile, which is all WATCH asks.
@@ -247,7 +270,7 @@ pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
 /// one that is not, it is that at which a key of its name last came or went; some other names count as the
 /// same, so now and then it changes for nothing.
 pub fn watched(view: &View, db: u8, key: &Bytes) -> Result<u64, StoreError> {
-    Ok(match get(view, db, key)? {
+    Ok(match peek(view, db, key)? {
         Some(record) => record.header.modified.max(database(view, db).swapped) << 1 | 1,
         None => view.head().mark(key) << 1,
     })

@@ -302,7 +302,7 @@ impl Question {
 
     /// What `of` makes of the deadline and the time; -1 without a deadline, -2 without a key.
     fn answer(self, view: &View, of: impl Fn(u64, u64) -> u64) -> Result<Reply> {
-        let record = keyspace::get(view, self.db, &self.key)?;
+        let record = keyspace::peek(view, self.db, &self.key)?;
         Ok(Reply::Int(match record.map(|record| record.header.deadline) {
             None => -2,
             Some(None) => -1,

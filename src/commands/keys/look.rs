@@ -38,7 +38,7 @@ impl Read for Exists {
     }
 }
 
-/// The same as EXISTS: when a key was last used is not remembered.
+/// Counts like EXISTS, and uses the keys.
 pub struct Touch(Exists);
 
 impl Read for Touch {
@@ -58,7 +58,12 @@ impl Read for Touch {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        self.0.execute(view)
+        let Exists { db, keys } = self.0;
+        let mut living = 0;
+        for key in &keys {
+            living += usize::from(keyspace::get(view, db, key)?.is_some());
+        }
+        Ok(Reply::length(living))
     }
 }
 
@@ -83,7 +88,7 @@ impl Read for Type {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        let record = keyspace::get(view, self.db, &self.key)?;
+        let record = keyspace::peek(view, self.db, &self.key)?;
         Ok(Reply::Status(record.map_or("none", |record| record.header.kind.name())))
     }
 }

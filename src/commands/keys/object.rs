@@ -56,7 +56,7 @@ impl Read for RefCount {
     }
 }
 
-/// Always 0: when a key was last used is not remembered.
+/// How many seconds ago the key was last used, on this node.
 pub struct IdleTime(Question);
 
 impl Read for IdleTime {
@@ -71,7 +71,8 @@ impl Read for IdleTime {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        Ok(self.0.record(view)?.map_or(Reply::Nil, |_| Reply::Int(0)))
+        let idle = || Reply::Int(keyspace::idle_seconds(view, self.0.db, &self.0.key).cast_signed());
+        Ok(self.0.record(view)?.map_or(Reply::Nil, |_| idle()))
     }
 }
 
@@ -109,7 +110,7 @@ impl Question {
     }
 
     fn record(&self, view: &View) -> Result<Option<Record>> {
-        let record = keyspace::get(view, self.db, &self.key)?;
+        let record = keyspace::peek(view, self.db, &self.key)?;
         // Looking at the object is no read of the key.
         drop(view.take_misses());
         Ok(record)

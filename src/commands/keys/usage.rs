@@ -39,7 +39,7 @@ impl Read for Usage {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        let Some(record) = keyspace::get(view, self.db, &self.key)? else { return Ok(Reply::Nil) };
+        let Some(record) = keyspace::peek(view, self.db, &self.key)? else { return Ok(Reply::Nil) };
         Ok(Reply::Int(size::stored_bytes(&self.key, &record)?.cast_signed()))
     }
 }

@@ -223,18 +223,19 @@ fn sample(kind: &[u8], protocol: Protocol) -> Result<Reply> {
     })
 }
 
-/// DEBUG OBJECT's line. There are no addresses to tell, and nobody remembers when a key was last used.
+/// DEBUG OBJECT's line. There are no addresses to tell.
 fn describe(view: &View, db: u8, key: &Bytes) -> Result<Reply> {
-    let Some(record) = keyspace::get(view, db, key)? else { return Err(text::NO_SUCH_KEY.into()) };
+    let Some(record) = keyspace::peek(view, db, key)? else { return Err(text::NO_SUCH_KEY.into()) };
     let (encoding, bytes) = (types::encoding(&record), size::stored_bytes(key, &record)?);
+    let idle = keyspace::idle_seconds(view, db, key);
     Ok(Reply::StatusText(Bytes::from(format!(
-        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"
+        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:{idle}"
     ))))
 }
 
 /// What a value comes to, and when it ends: the same for the same, and another for others.
 fn value_digest(view: &View, db: u8, key: &Bytes) -> Result<Option<[u8; 20]>> {
-    let Some(record) = keyspace::get(view, db, key)? else { return Ok(None) };
+    let Some(record) = keyspace::peek(view, db, key)? else { return Ok(None) };
     let mut digest = Sha1::new();
     digest.update([record.header.kind as u8]);
     digest.update(record.header.deadline.unwrap_or(0).to_le_bytes());

@@ -20,6 +20,11 @@ pub trait Host: Send + Sync {
     fn wall_ms(&self) -> u64;
     /// The password that clients must give (`requirepass`), if there is one.
     fn password(&self) -> Option<Bytes>;
+    /// Fills `bytes` with what nobody can guess.
+    ///
+    /// # Errors
+    /// The system gives none.
+    fn fill_secret(&self, bytes: &mut [u8]) -> std::io::Result<()>;
     /// Whether this node leads.
     fn is_leader(&self) -> bool;
     /// This node's place in the cluster, for ROLE and INFO.

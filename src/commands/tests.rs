@@ -185,7 +185,7 @@ fn sample(name: &str, chance: &mut Chance) -> String {
         name if names_key(name) => format!("k{}", chance.below(6)),
         "seconds" | "milliseconds" | "increment" | "decrement" | "start" | "end" | "stop" | "num-matches"
         | "offset" | "client-id" | "numreplicas" | "timeout" | "version" | "len" => number,
-        "count" | "rank" | "slot" => (chance.below(9) + 1).to_string(),
+        "count" | "rank" | "slot" | "bits" => (chance.below(9) + 1).to_string(),
         "unix-time-seconds" => (1 + chance.below(2)).to_string(),
         "unix-time-milliseconds" => (900 + chance.below(300)).to_string(),
         "cursor" | "numkeys" => "0".into(),

@@ -27,8 +27,8 @@ pub enum Format {
     Int { min: i64, max: i64 },
     /// A size, with or without a unit: `512mb`. Canonical in bytes.
     Bytes { min: u64, max: u64 },
-    /// A size, or a share of another one: `5%`.
-    BytesOrPercent,
+    /// A size or a share of the memory for all clients together, where there is no such limit: 0.
+    NoLimit,
     /// Classes of keyspace events: `KEA`.
     Events,
     /// Pairs of seconds and changes: `3600 1 300 100`.
@@ -59,7 +59,7 @@ impl Format {
             }
             Self::Int { min, max } => int(text, min, max),
             Self::Bytes { min, max } => bytes(text, min, max),
-            Self::BytesOrPercent => bytes_or_percent(text),
+            Self::NoLimit => no_limit(text),
             Self::Events => Ok(Events::parse(text.as_bytes())?.to_string()),
             Self::SavePoints => save_points(text),
             Self::OutputLimits => Ok(OutputLimits::parse(OutputLimits::default(), text)?.to_string()),
@@ -79,7 +79,7 @@ impl Format {
             Self::YesNo => "yes|no",
             Self::Int { .. } => "N",
             Self::Bytes { .. } => "BYTES",
-            Self::BytesOrPercent => "BYTES|PERCENT%",
+            Self::NoLimit => "0",
             Self::Events => "CLASSES",
             Self::SavePoints => "POINTS",
             Self::OutputLimits => "LIMITS",
@@ -127,18 +127,23 @@ fn int(text: &str, min: i64, max: i64) -> Result<String, String> {
     }
 }
 
-fn bytes_or_percent(text: &str) -> Result<String, String> {
+fn no_limit(text: &str) -> Result<String, String> {
     const NEITHER: &str = "argument must be a memory or percent value";
-    let Some(share) = text.strip_suffix('%') else {
-        return byte_count(text).map(|bytes| bytes.to_string()).ok_or_else(|| NEITHER.to_owned());
+    const LIMITED: &str = "clients are not evicted for what all of them use; each has limits of its own";
+    let amount = match text.strip_suffix('%') {
+        None => byte_count(text),
+        Some(share) => {
+            Some(share).filter(|share| !share.starts_with('+')).and_then(|share| share.parse().ok())
+        }
     };
-    let share =
-        Some(share).filter(|share| !share.starts_with('+')).and_then(|share| share.parse::<u64>().ok());
-    let share = share.ok_or(NEITHER)?;
-    if share > 100 {
-        return Err("percentage argument must be less or equal to 100".to_owned());
+    match amount {
+        None => Err(NEITHER.to_owned()),
+        Some(0) => Ok("0".to_owned()),
+        Some(101..) if text.ends_with('%') => {
+            Err("percentage argument must be less or equal to 100".to_owned())
+        }
+        Some(_) => Err(LIMITED.to_owned()),
     }
-    Ok(format!("{share}%"))
 }
 
 fn bytes(text: &str, min: u64, max: u64) -> Result<String, String> {
@@ -278,18 +283,20 @@ mod tests {
     }
 
     #[test]
-    fn sizes_can_be_shares() {
+    fn there_is_no_limit_for_all_clients() {
+        let limited = "! clients are not evicted for what all of them use; each has limits of its own";
         for (text, expect) in [
-            ("1mb", "1048576"),
-            ("5%", "5%"),
-            ("0%", "0%"),
-            ("100%", "100%"),
+            ("0", "0"),
+            ("0mb", "0"),
+            ("0%", "0"),
+            ("1mb", limited),
+            ("100%", limited),
             ("101%", "! percentage argument must be less or equal to 100"),
             ("%", "! argument must be a memory or percent value"),
             ("-1%", "! argument must be a memory or percent value"),
             ("10x", "! argument must be a memory or percent value"),
         ] {
-            check(Format::BytesOrPercent, text, expect);
+            check(Format::NoLimit, text, expect);
         }
     }
 

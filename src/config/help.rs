@@ -55,7 +55,7 @@ pub fn readme_table() -> String {
         let live = match scope {
             Scope::Live => "yes",
             Scope::Cluster => "only, for all nodes",
-            Scope::Start | Scope::Remembered | Scope::Fact => "",
+            Scope::Start | Scope::Remembered | Scope::Fact | Scope::Fixed => "",
         };
         let dashes = if scope.at_start() { "--" } else { "" };
         let _ = writeln!(text, "| `{dashes}{name}` | {default} | {live} | {help} |");

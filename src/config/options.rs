@@ -36,6 +36,8 @@ pub enum Scope {
     Remembered,
     /// Nobody: what Quorate is, in the words of a parameter that tools read.
     Fact,
+    /// Nobody, where Redis would let CONFIG SET.
+    Fixed,
 }
 
 impl Scope {
@@ -49,6 +51,13 @@ impl Scope {
     #[must_use]
     pub const fn at_run_time(self) -> bool {
         matches!(self, Self::Live | Self::Cluster | Self::Remembered)
+    }
+
+    /// Whether CONFIG SET may give it the value that it has, as a tool does that writes back all it has read. What
+    /// cannot be set in Redis either is refused as there.
+    #[must_use]
+    pub const fn may_stay(self) -> bool {
+        matches!(self, Self::Start | Self::Fixed)
     }
 }
 
@@ -76,6 +85,10 @@ const fn remembered(name: &'static str, format: Format, default: &'static str) -
 
 const fn fact(name: &'static str, default: &'static str) -> Opt {
     Opt { name, format: Format::Text, default, scope: Scope::Fact, help: "" }
+}
+
+const fn fixed(name: &'static str, default: &'static str) -> Opt {
+    Opt { name, format: Format::Text, default, scope: Scope::Fixed, help: "" }
 }
 
 const fn int(min: i64, max: i64) -> Format {
@@ -292,8 +305,8 @@ pub static TOPICS: [Topic; 6] = [
     Topic {
         title: "Redis parameters that only CONFIG knows",
         options: &[
-            fact("bind", ""),
-            fact("port", ""),
+            fixed("bind", ""),
+            fixed("port", ""),
             fact("databases", "16"),
             fact("daemonize", "no"),
             fact("io-threads", "1"),
@@ -330,7 +343,7 @@ pub static TOPICS: [Topic; 6] = [
             remembered("stop-writes-on-bgsave-error", Format::YesNo, "yes"),
             remembered("maxmemory-policy", Format::OneOf(&["noeviction"]), "noeviction"),
             remembered("maxmemory-samples", int(1, I32_MAX), "5"),
-            remembered("maxmemory-clients", Format::BytesOrPercent, "0"),
+            remembered("maxmemory-clients", Format::NoLimit, "0"),
             remembered("maxmemory-eviction-tenacity", int(0, 100), "10"),
             remembered("lfu-log-factor", int(0, I32_MAX), "10"),
             remembered("lfu-decay-time", int(0, I32_MAX), "1"),

@@ -207,11 +207,13 @@ impl Settings {
         // Names are all judged before values, and the first misfit is the one that is told.
         let mut targets: Vec<(&'static Opt, usize, String)> = Vec::with_capacity(pairs.len());
         let mut seen = HashSet::new();
-        for (name, _) in pairs {
+        let mut texts = self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.clone();
+        for (name, value) in pairs {
             let written = String::from_utf8_lossy(name.as_ref());
             let place = options::find(&written).ok_or_else(|| unknown(&written))?;
             let option = options::all().nth(place).expect("the table's places are within the table");
-            if !option.scope.at_run_time() {
+            let stays = || option.scope.may_stay() && value.as_ref() == texts.at(place).as_bytes();
+            if !option.scope.at_run_time() && !stays() {
                 let why = match option.scope {
                     Scope::Start if written.eq_ignore_ascii_case("dir") => "can't set protected config",
                     _ => "can't set immutable config",
@@ -225,7 +227,6 @@ impl Settings {
             targets.push((option, place, lower));
         }
         let scopes = targets.iter().map(|(option, ..)| option.scope).collect();
-        let mut texts = self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.clone();
         for ((option, place, name), (_, value)) in targets.into_iter().zip(pairs) {
             let value =
                 std::str::from_utf8(value.as_ref()).map_err(|_| failed(&name, "argument must be text"))?;
@@ -314,6 +315,9 @@ mod tests {
         check(&settings, "DATABASES 2", &failed("DATABASES", "can't set immutable config"));
         check(&settings, "databases 2 nosuch 1", &failed("databases", "can't set immutable config"));
         check(&settings, "dir x", &failed("dir", "can't set protected config"));
+        check(&settings, "port 1", &failed("port", "can't set immutable config"));
+        check(&settings, "port 6379 gather-us 300 maxclients 5", "OK");
+        check(&settings, "databases 16", &failed("databases", "can't set immutable config"));
         check(&settings, "maxclients 1 maxclients 1", &failed("maxclients", "duplicate parameter"));
         check(
             &settings,

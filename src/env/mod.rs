@@ -64,6 +64,17 @@ pub trait Clock: Send + Sync {
 pub trait Rng: Send + Sync {
     /// A uniformly distributed number.
     fn next_u64(&self) -> u64;
+
+    /// Fills `bytes` with what nobody can guess who has seen all the rest, for passwords.
+    ///
+    /// # Errors
+    /// The system gives none.
+    fn fill_secret(&self, bytes: &mut [u8]) -> io::Result<()> {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
 }
 
 /// A byte stream to somewhere: a TCP connection, or a simulated one.

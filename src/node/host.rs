@@ -222,6 +222,10 @@ impl Host for Node {
         self.settings.password().map(|password| Bytes::copy_from_slice(password.as_bytes()))
     }
 
+    fn fill_secret(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        self.env.rng.fill_secret(bytes)
+    }
+
     fn is_leader(&self) -> bool {
         self.view().borrow().role == Role::Leader
     }

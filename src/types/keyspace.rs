@@ -267,12 +267,16 @@ pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
 
 /// A number that is another one whenever the key has changed, come or gone meanwhile, which is all WATCH asks.
 /// For a key that is there it is the revision that changed it last, or gave it to this database by SWAPDB. For
-/// one that is not, it is that at which a key of its name last came or went; some other names count as the
-/// same, so now and then it changes for nothing.
+/// one that is not, it is that at which a key of its name last came or went in any database; some other names count as the
+/// same, so now and then it changes for nothing. So that none of them goes later whose time has come already, the view
+/// is late while one is there.
 pub fn watched(view: &View, db: u8, key: &Bytes) -> Result<u64, StoreError> {
     Ok(match peek(view, db, key)? {
         Some(record) => record.header.modified.max(database(view, db).swapped) << 1 | 1,
-        None => view.head().mark(key) << 1,
+        None => {
+            let _ = expiry::is_past(view, expiry::next_deadline(view)?);
+            view.head().mark(key) << 1
+        }
     })
 }
 

@@ -144,6 +144,32 @@ fn a_read_ahead_of_the_clock_is_late() {
 }
 
 #[test]
+fn an_absent_key_is_not_watched_before_those_of_its_name_have_ended() {
+    with_store(|store| {
+        let key = Bytes::from_static(b"k");
+        let watched = |view: &View| keyspace::watched(view, 1, &key).expect("it works");
+        put(&mut begin(store, 50), "k", Expiry::At(100));
+        let view = store.view(99);
+        watched(&view);
+        assert!(!view.is_late());
+        drop(view);
+        let view = store.view(100);
+        watched(&view);
+        assert!(view.is_late());
+        drop(view);
+        expiry::expire_due(&mut begin(store, 100), 10).expect("it works");
+        let view = store.view(101);
+        let before = watched(&view);
+        assert!(!view.is_late());
+        drop(view);
+        let mut tx = begin(store, 102);
+        keyspace::swap(&mut tx, 0, 1);
+        keyspace::commit(&mut tx);
+        assert_eq!(watched(&tx), before);
+    });
+}
+
+#[test]
 fn what_is_due_is_removed_in_order_of_the_deadlines() {
     with_store(|store| {
         let mut tx = begin(store, 1);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::READY;
-use crate::commands::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, all, help};
+use crate::commands::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, all, help, resolve};
 use crate::error::{ClientError, Result, text};
 use crate::resp::{Reply, number};
 use crate::session::Session as Connection;
@@ -16,6 +16,8 @@ pub(in crate::commands) const COMMANDS: &[Command] = &[
     Command::node::<List>(),
     Command::node::<GetUser>(),
     Command::session::<Cat>(),
+    Command::session::<DryRun>(),
+    Command::node::<GenPass>(),
     Command::session::<Log>(),
     Command::session::<Help>(),
 ];
@@ -201,6 +203,79 @@ impl Session for Cat {
     }
 }
 
+/// Says whether a user may send a command: the one user may send any that is well formed.
+pub struct DryRun {
+    name: Bytes,
+    argv: Vec<Bytes>,
+}
+
+impl Session for DryRun {
+    const SPEC: Spec = Spec {
+        name: "ACL|DRYRUN",
+        syntax: "username command [arg [arg ...]]",
+        summary: "Returns whether the user can execute the given command without executing the command.",
+        since: "7.0.0",
+        flags: ADMIN,
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self { name: args.bytes()?, argv: args.rest() })
+    }
+
+    fn execute(self, _: &mut Connection) -> Result<Reply> {
+        if self.name != USER {
+            let name = String::from_utf8_lossy(&self.name);
+            return Err(ClientError::new(format!("ERR User '{name}' not found")).into());
+        }
+        match resolve(&self.argv) {
+            Ok(_) => Ok(Reply::Ok),
+            Err(error) if error.as_str().starts_with("ERR unknown") => {
+                let command = String::from_utf8_lossy(&self.argv[0]);
+                Err(ClientError::new(format!("ERR Command '{command}' not found")).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Makes up a password.
+pub struct GenPass {
+    bits: usize,
+}
+
+impl Node for GenPass {
+    const SPEC: Spec = Spec {
+        name: "ACL|GENPASS",
+        syntax: "[bits]",
+        summary: "Generate a pseudorandom secure password to use for ACL users",
+        since: "6.0.0",
+        flags: OWN,
+        ..Spec::of(Group::Server)
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        const BITS: ClientError = ClientError::fixed(
+            "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
+        );
+        if args.len() > 1 {
+            return Err(args.wrong_subcommand().into());
+        }
+        let bits = if args.is_empty() { 256 } else { args.int()? };
+        let bits = usize::try_from(bits).ok().filter(|bits| (1..=4096).contains(bits)).ok_or(BITS)?;
+        Ok(Self { bits })
+    }
+
+    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
+        let digits = self.bits.div_ceil(4);
+        let mut bytes = vec![0; digits.div_ceil(2)];
+        host.fill_secret(&mut bytes).map_err(|error| ClientError::new(format!("ERR {error}")))?;
+        let mut password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        password.truncate(digits);
+        Ok(Reply::bulk(password).into())
+    }
+}
+
 /// Lists what was refused. The one user may do everything, and failed logins are in the log of messages.
 pub struct Log {
     reset: bool,
@@ -256,6 +331,10 @@ impl Session for Help {
                 "CAT [<category>]",
                 "    List all commands that belong to <category>, or all command categories",
                 "    when no category is specified.",
+                "DRYRUN <username> <command> [<arg> ...]",
+                "    Return whether the user can execute the command.",
+                "GENPASS [<bits>]",
+                "    Generate a secure password of 256 bits, or as many as asked for.",
                 "GETUSER <username>",
                 "    Get the user's details.",
                 "LIST",

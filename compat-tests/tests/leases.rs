@@ -11,26 +11,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use compat_tests::client::{Connection, ask};
 use compat_tests::cluster::Cluster;
+use compat_tests::dice::Dice;
 use compat_tests::reply::Reply;
 use compat_tests::{alone, wait_for};
 
-const LEASES: u64 = 50_000;
+const LEASES: usize = 50_000;
 /// Deadlines lie this far ahead, in ms.
-const LIFE_MS: std::ops::Range<u64> = 1_000..10_000;
-const HOLDERS: u64 = 4;
-const PIPELINE: u64 = 50;
+const LIFE_MS: std::ops::Range<usize> = 1_000..10_000;
+const HOLDERS: usize = 4;
+const PIPELINE: usize = 50;
 const RENEWING: Duration = Duration::from_secs(8);
 const QUIET: Duration = Duration::from_secs(3);
-
-/// Numbers without a pattern, the same on each run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// 50,000 leases are taken, renewed for a while, and then let go. Other clients' writes go on; every lease ends, and
 /// `expired` is told as often as a lease came to be.
@@ -64,7 +55,7 @@ fn many_leases_do_not_stop_others() -> Result<()> {
     };
     let began = Instant::now();
     let holders = (0..HOLDERS).map(|holder| {
-        let node = nodes[holder as usize % nodes.len()];
+        let node = nodes[holder % nodes.len()];
         thread::spawn(move || hold(node, holder))
     });
     let mut renewals = 0;
@@ -104,23 +95,23 @@ fn many_leases_do_not_stop_others() -> Result<()> {
     );
     println!("while they ended, within {over:.1?}:               {}", figures(ending_times?));
     println!("{} leases came to be, and as many have expired", came.load(Ordering::Relaxed));
-    ensure!(came.load(Ordering::Relaxed) >= LEASES, "every lease came to be");
+    ensure!(came.load(Ordering::Relaxed) >= LEASES as u64, "every lease came to be");
     drop(cluster);
     ensure!(counting.join().is_ok(), "the subscriber panicked");
     Ok(())
 }
 
 /// Takes a share of the leases, then renews them at random.
-fn hold(node: SocketAddr, holder: u64) -> Result<u64> {
+fn hold(node: SocketAddr, holder: usize) -> Result<usize> {
     let mut connection = Connection::open(node)?;
-    let mut numbers = Numbers(holder + 1);
+    let mut dice = Dice::new(holder as u64);
     let share = LEASES / HOLDERS;
     let mut taken = None;
     let mut count = 0;
     while taken.is_none_or(|taken: Instant| taken.elapsed() < RENEWING) {
         let commands = (0..PIPELINE).map(|place| {
-            let lease = if count < share { count + place } else { numbers.below(share) };
-            let life = LIFE_MS.start + numbers.below(LIFE_MS.end - LIFE_MS.start);
+            let lease = if count < share { count + place } else { dice.below(share) };
+            let life = LIFE_MS.start + dice.below(LIFE_MS.end - LIFE_MS.start);
             let words = ["SET", &format!("lease:{holder}:{lease}"), "held", "PX", &life.to_string()];
             words.map(str::to_owned).to_vec()
         });

@@ -2,7 +2,9 @@
 //!
 //!     prove                                       what there is
 //!     prove power-cut --minutes 10 --seed 7       one of them
-//!     prove all --minutes 30                      each for so long
+//!     prove all --minutes 30                      each for so long, and a table of what came of it
+//!
+//! `UPDATE=1` writes that table into the README.
 
 #![allow(clippy::print_stdout)]
 
@@ -10,6 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use compat_tests::campaigns::table::{self, Row};
 use compat_tests::campaigns::{BUILT, Campaign, Extent, LAB};
 use compat_tests::dice::Dice;
 
@@ -49,20 +52,27 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     {
         bail!("there is no {unknown}");
     }
-    let mut failed = Vec::new();
+    let mut rows = Vec::new();
     for campaign in chosen {
         let name = campaign.name;
         println!("{name}: prove {name} --minutes {minutes} --seed {seed}");
         let start = Instant::now();
         let outcome = (campaign.run)(&mut Extent::new(seed, Duration::from_secs_f64(60.0 * minutes)));
-        println!("  time: {:.0?}", start.elapsed());
-        match outcome {
+        let time = start.elapsed();
+        println!("  time: {time:.0?}");
+        match &outcome {
             Ok(report) => println!("{report}  verdict: passed"),
-            Err(error) => {
-                println!("  verdict: FAILED\n{error:?}");
-                failed.push(name);
-            }
+            Err(error) => println!("  verdict: FAILED\n{error:?}"),
+        }
+        rows.push(Row { name, seed, time, report: outcome.ok() });
+    }
+    if names.iter().any(|name| name == "all") {
+        let table = table::table(&rows);
+        println!("\n{table}");
+        if std::env::var_os("UPDATE").is_some() {
+            table::write(&table)?;
         }
     }
+    let failed = rows.iter().filter(|row| row.report.is_none()).map(|row| row.name).collect::<Vec<_>>();
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }

@@ -52,8 +52,9 @@ fn run(extent: &mut Extent) -> Result<Report> {
 
     let mut report = Report::default();
     report.add("operations", &summary);
-    let faults = summary.faults.iter().map(|(class, times)| format!("{class} {times}"));
-    report.add("faults", faults.collect::<Vec<_>>().join(", "));
+    let faults = summary.faults.iter();
+    let faults = faults.map(|(class, struck)| format!("{class} {} ({:.1?})", struck.times, struck.silence));
+    report.add("faults, and the longest time without an answer", faults.collect::<Vec<_>>().join(", "));
     let judged = summary.judged.iter().map(|(name, operations)| format!("{operations} {name}"));
     report.add(
         "judged",

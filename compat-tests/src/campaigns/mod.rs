@@ -10,7 +10,9 @@ mod failover;
 mod faults;
 mod fuzz;
 mod power_cut;
+mod sim;
 mod sync_error;
+pub mod table;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -42,7 +44,7 @@ pub const LAB: [Campaign; 6] = [
 ];
 
 /// Those that build what they run.
-pub const BUILT: [Campaign; 1] = [fuzz::CAMPAIGN];
+pub const BUILT: [Campaign; 2] = [sim::CAMPAIGN, fuzz::CAMPAIGN];
 
 /// The size of a node's disk. Nodes want some of it to be left free.
 const DISK_BYTES: u64 = 2 << 30;

@@ -178,7 +178,7 @@ pub(super) fn accept(name: &str, verdict: Verdict, history: &History) -> Result<
 /// An operation that somebody without a network carried out.
 pub(super) fn settled(at: u64, request: Request, reply: quorate::sim::check::history::Value) -> Operation {
     Operation {
-        client: u64::MAX,
+        client: u64::from(u32::MAX),
         node: "before".to_owned(),
         request,
         invoked_ns: 2 * at,

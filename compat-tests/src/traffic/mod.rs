@@ -50,7 +50,7 @@ pub struct Traffic {
     keeper: JoinHandle<Result<Judge>>,
     nodes: Vec<SocketAddr>,
     start: Instant,
-    faults: Mutex<BTreeMap<String, usize>>,
+    faults: Mutex<BTreeMap<String, Struck>>,
     _stop: Stop,
 }
 
@@ -136,7 +136,7 @@ impl Traffic {
         self.check()?;
         let done = done.with_context(|| what.clone())?;
         self.wait_for_newer(end_ns, &format!("an answer after: {what}"))?;
-        *self.faults.lock().expect("no holder panics").entry(class).or_default() += 1;
+        self.faults.lock().expect("no holder panics").entry(class).or_default().times += 1;
         Ok(done)
     }
 
@@ -174,7 +174,14 @@ impl Traffic {
         let surprises = self.recorder.surprises();
         ensure!(surprises.is_empty(), "errors that nothing provoked: {surprises:?}");
         let generations = judge.residues.len();
-        let faults = self.faults.into_inner().expect("no holder panics");
+        let mut faults = self.faults.into_inner().expect("no holder panics");
+        for struck in &self.recorder.faults().faults {
+            let Some(class) = faults.get_mut(&struck.class) else { continue };
+            let end_ns = struck.end_ns.unwrap_or(u64::MAX);
+            let silences = tally.silences.iter().filter(|(from, to)| *from < end_ns && *to > struck.begin_ns);
+            let longest = silences.map(|(from, to)| Duration::from_nanos(to - from)).max();
+            class.silence = class.silence.max(longest.unwrap_or_default());
+        }
         Ok(Summary { lasted, tally, generations, judged: judge.judged, left, faults })
     }
 }
@@ -271,7 +278,15 @@ pub struct Summary {
     pub judged: BTreeMap<&'static str, usize>,
     /// How many keys were there at the very end as they were left.
     pub left: usize,
-    pub faults: BTreeMap<String, usize>,
+    pub faults: BTreeMap<String, Struck>,
+}
+
+/// What came of faults of a class.
+#[derive(Debug, Default)]
+pub struct Struck {
+    pub times: usize,
+    /// The longest time around one of them in which nobody was answered.
+    pub silence: Duration,
 }
 
 impl Summary {
@@ -285,7 +300,7 @@ impl Summary {
     pub fn ensure_enough(&self, answers: u64, faults: &[(&str, usize)]) -> Result<()> {
         ensure!(self.tally.answered >= answers, "no more than {} answers", self.tally.answered);
         for (class, least) in faults {
-            let times = self.faults.get(*class).copied().unwrap_or(0);
+            let times = self.faults.get(*class).map_or(0, |struck| struck.times);
             ensure!(times >= *least, "{class} happened {times} times instead of {least}");
         }
         let empty = self.judged.iter().find(|(_, operations)| **operations == 0);

@@ -104,3 +104,61 @@ impl Residue {
         Ok(now.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate::sim::check::history::Outcome;
+
+    use super::*;
+
+    /// Judges one key that was written, written perhaps, and read; then what is read of it later.
+    fn check(written: &[&str], perhaps: &[&str], read: (&[&str], Value), later: Value) -> Result<usize> {
+        let mut history = History::default();
+        let ok = Outcome::Ok(Value::text("OK"));
+        let outcomes =
+            [(written, ok), (perhaps, Outcome::Info("closed".into())), (read.0, Outcome::Ok(read.1))];
+        for (ms, (words, outcome)) in (0..).zip(outcomes) {
+            let operation = history.invoke(1, "n1", ms * 1_000_000, Request::of(words));
+            history.complete(operation, ms * 1_000_000 + 1, outcome);
+        }
+        let residue = Residue::of(0, &history);
+        let words = residue.readings().next().expect("one was read").clone();
+        residue.check(&BTreeMap::from([(words, later)]))
+    }
+
+    fn register(perhaps: &[&str], later: Value) -> bool {
+        let key = "register:0:1";
+        check(&["SET", key, "a"], perhaps, (&["GET", key], Value::text("a")), later).is_ok()
+    }
+
+    fn list(later: &[&str]) -> bool {
+        let key = "list:0:0:0";
+        let texts = |texts: &[&str]| Value::List(texts.iter().map(|text| Value::text(*text)).collect());
+        check(
+            &["RPUSH", key, "a"],
+            &["RPUSH", key, "b"],
+            (&["LRANGE", key, "0", "-1"], texts(&["a"])),
+            texts(later),
+        )
+        .is_ok()
+    }
+
+    #[test]
+    fn what_is_left_stays() {
+        let other = &["SET", "register:0:2", "b"];
+        assert!(register(other, Value::text("a")));
+        assert!(!register(other, Value::Nil), "a lost write");
+        assert!(!register(other, Value::text("b")), "a value from nowhere");
+        assert!(list(&["a"]));
+        assert!(!list(&[]), "a lost element");
+    }
+
+    #[test]
+    fn what_is_unknown_may_still_happen() {
+        assert!(register(&["SET", "register:0:1", "b"], Value::text("b")));
+        assert!(!register(&["SET", "register:0:1", "b"], Value::Nil));
+        assert!(list(&["a", "b"]));
+        assert!(!list(&["b", "a"]));
+        assert!(!list(&["a", "b", "b"]));
+    }
+}

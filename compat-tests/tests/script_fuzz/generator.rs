@@ -1,6 +1,8 @@
 //! Random scripts. They are made to show what could differ between nodes: chance, time, the order of tables, the
 //! text of numbers and of values that have an address; and they write what they see.
 
+use compat_tests::dice::Dice;
+
 /// Commands whose arguments are such that they do something, `K` for a key.
 const COMMANDS: [&str; 66] = [
     "'SET', K, V",
@@ -184,7 +186,7 @@ const ENDLESS: [&str; 8] = [
 ];
 
 /// One script in so many has such a statement.
-const ENDLESS_ONE_IN: u64 = 60;
+const ENDLESS_ONE_IN: usize = 60;
 
 const PRELUDE: &str = "local t, noted = {}, 0
 local function note(x)
@@ -196,52 +198,53 @@ end
 
 /// Makes scripts from a seed.
 pub struct Generator {
-    state: u64,
+    dice: Dice,
     commands: Vec<String>,
 }
 
 impl Generator {
     /// `commands`: the names of all commands there are.
     pub fn new(seed: u64, commands: Vec<String>) -> Self {
-        Self { state: seed, commands }
+        Self { dice: Dice::new(seed), commands }
     }
 
     /// A script, and what follows it in EVAL.
     pub fn script(&mut self) -> (String, Vec<String>) {
         let mut script = PRELUDE.to_owned();
-        for _ in 0..3 + self.below(8) {
+        for _ in 0..3 + self.dice.below(8) {
             // Most errors are caught, so that most scripts get to their end.
-            let caught = self.below(8) > 0;
+            let caught = self.dice.below(8) > 0;
             script.push_str(if caught { "note(select(2, pcall(function() " } else { "" });
             self.statement(&mut script, 0);
             script.push_str(if caught { "end)))\n" } else { "" });
         }
-        if self.below(ENDLESS_ONE_IN) == 0 {
-            script.push_str(self.pick(&ENDLESS));
+        if self.dice.below(ENDLESS_ONE_IN) == 0 {
+            let &endless = self.dice.pick(&ENDLESS);
+            script.push_str(endless);
             script.push('\n');
         }
-        if self.below(2) == 0 {
+        if self.dice.below(2) == 0 {
             script.push_str("do return ");
             self.expression(&mut script, 0);
             script.push_str(" end\n");
         }
-        let key = format!("k{}", self.below(20));
+        let key = format!("k{}", self.dice.below(20));
         (script, vec!["1".to_owned(), key, self.value()])
     }
 
     fn statement(&mut self, to: &mut String, depth: u32) {
-        if self.below(2) == 0 || depth > 3 {
-            let call = if self.below(3) == 0 { "redis.call" } else { "redis.pcall" };
+        if self.dice.below(2) == 0 || depth > 3 {
+            let call = if self.dice.below(3) == 0 { "redis.call" } else { "redis.pcall" };
             to.push_str(&format!("note({call}("));
-            if self.below(12) == 0 {
+            if self.dice.below(12) == 0 {
                 self.any_command(to);
             } else {
-                let template = self.pick(&COMMANDS);
+                let template = self.dice.pick(&COMMANDS);
                 self.fill(template, to, depth);
             }
             to.push_str("))\n");
         } else {
-            let template = self.pick(&STATEMENTS);
+            let template = self.dice.pick(&STATEMENTS);
             self.fill(template, to, depth);
             to.push('\n');
         }
@@ -249,27 +252,26 @@ impl Generator {
 
     /// Any command that the server has, with arguments that hardly fit.
     fn any_command(&mut self, to: &mut String) {
-        let name = self.below(self.commands.len() as u64);
-        let name = self.commands[usize::try_from(name).expect("it is below a length")].clone();
+        let name = self.dice.pick(&self.commands).clone();
         // A subcommand is listed as container|name.
         let words: Vec<_> = name.split('|').map(|word| format!("'{word}'")).collect();
         to.push_str(&words.join(", "));
-        for _ in 0..self.below(5) {
-            let argument = if self.below(2) == 0 { self.key() } else { self.value() };
+        for _ in 0..self.dice.below(5) {
+            let argument = if self.dice.below(2) == 0 { self.key() } else { self.value() };
             to.push_str(&format!(", '{argument}'"));
         }
     }
 
     fn expression(&mut self, to: &mut String, depth: u32) {
-        if depth > 3 || self.below(3) == 0 {
-            let literal = match self.below(3) {
-                0 => self.below(1000).to_string(),
+        if depth > 3 || self.dice.below(3) == 0 {
+            let literal = match self.dice.below(3) {
+                0 => self.dice.below(1000).to_string(),
                 1 => format!("'{}'", self.value()),
                 _ => "noted".to_owned(),
             };
             to.push_str(&literal);
         } else {
-            let template = self.pick(&EXPRESSIONS);
+            let template = self.dice.pick(&EXPRESSIONS);
             to.push('(');
             self.fill(template, to, depth);
             to.push(')');
@@ -293,8 +295,8 @@ impl Generator {
                 'B' => self.statement(to, depth + 1),
                 'K' => to.push_str(&format!("'{}'", self.key())),
                 'V' => to.push_str(&format!("'{}'", self.value())),
-                'I' => to.push_str(&self.below(1000).to_string()),
-                'F' => to.push_str(&format!("'{}.{}'", self.below(100), self.below(1000))),
+                'I' => to.push_str(&self.dice.below(1000).to_string()),
+                'F' => to.push_str(&format!("'{}.{}'", self.dice.below(100), self.dice.below(1000))),
                 letter => to.push(letter),
             }
         }
@@ -302,26 +304,13 @@ impl Generator {
 
     fn key(&mut self) -> String {
         // Mostly keys of one type, so that commands find what they are for.
-        let kind = ["k", "h", "l"][usize::try_from(self.below(3)).expect("below three")];
-        format!("{kind}{}", self.below(12))
+        let kind = self.dice.pick(&["k", "h", "l"]);
+        format!("{kind}{}", self.dice.below(12))
     }
 
     fn value(&mut self) -> String {
         const VALUES: [&str; 12] =
             ["a", "b", "7", "-3", "1.25", "10", "", "long value with spaces", "1e3", "0", "GT", "*"];
-        self.pick(&VALUES).to_owned()
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[usize::try_from(self.below(from.len() as u64)).expect("it is below a length")]
-    }
-
-    /// SplitMix64.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % limit
+        (*self.dice.pick(&VALUES)).to_owned()
     }
 }

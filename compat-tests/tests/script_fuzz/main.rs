@@ -8,11 +8,12 @@ mod limits;
 
 use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use compat_tests::client::Connection;
 use compat_tests::cluster::Cluster;
+use compat_tests::dice::Dice;
 use compat_tests::reply::Reply;
 use compat_tests::{alone, wait_for};
 
@@ -38,10 +39,7 @@ struct Outcomes {
 #[test]
 fn random_scripts_leave_the_same_on_all_nodes() -> Result<()> {
     let _alone = alone();
-    let seed = match std::env::var("SEED") {
-        Ok(seed) => seed.parse()?,
-        Err(_) => u64::try_from(SystemTime::UNIX_EPOCH.elapsed()?.as_micros())?,
-    };
+    let seed = Dice::seed()?;
     println!("SEED={seed}");
     fuzz(seed).with_context(|| format!("SEED={seed}"))
 }

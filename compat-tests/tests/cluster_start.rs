@@ -57,6 +57,77 @@ fn nodes_start_in_any_order_and_wait_for_late_ones() -> Result<()> {
 }
 
 #[test]
+fn clients_of_a_node_that_waits_for_others_are_answered() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = Cluster::prepare(3)?;
+    let missing = cluster.nodes[2].peer.to_string();
+    let (node, arguments) = (cluster.nodes[0].listen, cluster.nodes[0].arguments());
+    let patient = [("QUORATE_REQUEST_TIMEOUT_MS", "60000")];
+    cluster.nodes[0].start_with(&arguments, &patient)?;
+    let mut early = wait_for("the node to listen", PATIENCE, || Ok(Connection::open(node).ok()))?;
+
+    // What libraries say when they connect.
+    ensure!(matches!(early.call(&["HELLO", "3", "SETNAME", "early"])?, Reply::Map(_)), "HELLO 3");
+    early.call(&["CLIENT", "SETINFO", "LIB-NAME", "library"])?;
+    early.call(&["SELECT", "5"])?;
+    let id = early.call(&["CLIENT", "ID"])?;
+    let unknown = early.call(&["NOSUCH"])?;
+    ensure!(unknown.error().is_some_and(|error| error.starts_with("ERR unknown command")), "{unknown:?}");
+
+    // What operators ask.
+    wait_for("the node to say whom it waits for", PATIENCE, || {
+        let ping = early.call(&["PING"])?;
+        let error = ping.error().with_context(|| format!("PING: {ping:?}"))?;
+        ensure!(error.starts_with("CLUSTERDOWN The node is not part of a cluster yet"), "{error}");
+        Ok(error.contains(&missing).then_some(()))
+    })?;
+    ensure!(info(node, "persistence", "loading")?.as_deref() == Some("1"), "INFO: loading");
+    let waited_for = info(node, "quorate", "waiting_for")?.context("INFO: waiting_for")?;
+    ensure!(waited_for.contains(&missing), "{waited_for}");
+
+    // What needs the state waits for the cluster, on the same connection.
+    early.send(&["HSET", "h", "field", "value"])?;
+    for number in [1, 2] {
+        cluster.nodes[number].start()?;
+    }
+    ensure!(early.receive()? == Reply::Int(1), "HSET");
+    ensure!(matches!(early.call(&["HGETALL", "h"])?, Reply::Map(_)), "it still speaks RESP3");
+    ensure!(early.call(&["CLIENT", "ID"])? == id, "it has another number");
+    let about = early.call(&["CLIENT", "INFO"])?;
+    let about = String::from_utf8_lossy(about.text().context("CLIENT INFO answers with text")?).into_owned();
+    for said in ["name=early", "lib-name=library", "db=5"] {
+        ensure!(about.contains(said), "{said}: {about}");
+    }
+    ensure!(info(node, "persistence", "loading")?.as_deref() == Some("0"), "INFO: loading, afterwards");
+    Ok(())
+}
+
+#[test]
+fn a_command_waits_for_the_cluster_as_long_as_for_a_leader() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = Cluster::prepare(3)?;
+    let arguments = cluster.nodes[0].arguments();
+    let impatient = [("QUORATE_REQUEST_TIMEOUT_MS", "100"), ("QUORATE_REQUIREPASS", "secret")];
+    cluster.nodes[0].start_with(&arguments, &impatient)?;
+    let node = cluster.nodes[0].listen;
+    let mut client = wait_for("the node to listen", PATIENCE, || Ok(Connection::open(node).ok()))?;
+    let mut error_of = |words: &[&str]| -> Result<String> {
+        let reply = client.call(words)?;
+        reply.error().with_context(|| format!("{words:?}: {reply:?}"))
+    };
+    ensure!(error_of(&["GET", "k"])?.starts_with("NOAUTH "), "GET without a password");
+    ensure!(error_of(&["AUTH", "wrong"])?.starts_with("WRONGPASS "), "AUTH");
+    ensure!(error_of(&["HELLO", "3"])?.starts_with("NOAUTH "), "HELLO without a password");
+    ensure!(client.call(&["AUTH", "secret"])? == Reply::Status(b"OK".to_vec()), "AUTH");
+    for words in [&["GET", "k"][..], &["MULTI"], &["SUBSCRIBE", "c"], &["CLUSTER", "SLOTS"], &["ROLE"]] {
+        let reply = client.call(words)?;
+        let error = reply.error().with_context(|| format!("{words:?}: {reply:?}"))?;
+        ensure!(error.starts_with("CLUSTERDOWN "), "{words:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn sigterm_hands_leadership_over() -> Result<()> {
     let _alone = alone();
     let mut cluster = Cluster::start(3)?;

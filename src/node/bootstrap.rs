@@ -20,6 +20,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::identity::IdentityFile;
+use super::progress::Progress;
 use crate::env::{BoxFuture, Env};
 use crate::raft::wire::{Request, Response};
 use crate::raft::{Consensus, Member, Role, Service, ask_stranger};
@@ -56,7 +57,7 @@ impl Outside {
     ///
     /// # Errors
     /// When the identity cannot be written.
-    pub async fn establish(&self, peers: &[String]) -> std::io::Result<IdentityFile> {
+    pub async fn establish(&self, peers: &[String], progress: &Progress) -> std::io::Result<IdentityFile> {
         let others = peers.iter().filter(|peer| **peer != self.member.peer_address).collect::<Vec<_>>();
         let mut waiting_for = BTreeSet::new();
         loop {
@@ -72,12 +73,13 @@ impl Outside {
                 self.plan(found.empty)?;
             } else if found.missing != waiting_for {
                 waiting_for = found.missing;
+                let names = waiting_for.iter().cloned().collect::<Vec<_>>().join(", ");
+                progress.wait_for(&names);
                 if waiting_for.is_empty() {
                     tracing::info!(
                         "all nodes are here; waiting for the one with the lowest address to form the cluster"
                     );
                 } else {
-                    let names = waiting_for.iter().cloned().collect::<Vec<_>>().join(", ");
                     tracing::info!(nodes = names, "waiting for nodes that are not there yet");
                 }
             }

@@ -19,6 +19,7 @@ mod identity;
 mod lead;
 mod open;
 mod pause;
+mod progress;
 mod propose;
 mod reach;
 mod read;
@@ -36,6 +37,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use gather::Contributor;
+pub use progress::Progress;
 pub use propose::{AnswerReceiver, Answers};
 pub use read::Barrier;
 
@@ -134,6 +136,7 @@ impl Node {
         config: &Config,
         settings: Arc<Settings>,
         client_address: String,
+        progress: &Progress,
     ) -> Result<Arc<Self>, StartError> {
         let figures = Figures::new(&env, config, &client_address);
         let data = config.data.clone();
@@ -155,8 +158,9 @@ impl Node {
             None => None,
         };
         outside.check(&config.peers).await.map_err(StartError::Refused)?;
-        let identity =
-            outside.establish(&config.peers).await.map_err(doing("cannot write who this node is"))?;
+        let identity = outside.establish(&config.peers, progress).await;
+        let identity = identity.map_err(doing("cannot write who this node is"))?;
+        progress.load();
         tracing::info!(
             cluster = format!("{:032x}", identity.cluster),
             node = identity.node,

@@ -31,32 +31,26 @@ const OUTPUT_KEPT: usize = 64 << 10;
 
 /// Serves a client until either side ends it.
 pub async fn serve(node: Arc<Node>, accepted: Accepted) {
-    let clock = Arc::clone(&node.env().clock);
-    let outbox = Arc::new(Queue::new(clock, Arc::clone(node.settings()), Arc::clone(node.metrics())));
-    let registry = Arc::clone(node.registry());
-    let now = node.env().clock.monotonic();
-    let client = registry.connect(
-        accepted.peer,
-        accepted.local,
-        Arc::clone(&outbox) as Arc<dyn crate::session::Outbox>,
-        now,
-    );
-    let authenticated = node.settings().password().is_none();
-    let session = Session::new(client, registry, Arc::clone(node.hub()), authenticated);
-    let mut connection = Connection {
-        wire: Wire {
-            stream: accepted.stream,
-            reader: Reader::new(),
-            outbox: Arc::clone(&outbox),
-            node: Arc::clone(&node),
-            ahead_bytes_max: 0,
-            more: false,
-        },
-        out: BytesMut::new(),
-        dispatcher: Dispatcher::new(Arc::clone(&node), session, outbox),
-        node,
-    };
-    connection.run().await;
+    let id = node.registry().next_id();
+    Connection::new(node, accepted, Reader::new(), id).run().await;
+}
+
+/// Goes on with a client that has waited for the node to start, and with the request that it waits for.
+pub async fn take_over(
+    node: Arc<Node>,
+    accepted: Accepted,
+    reader: Reader,
+    waited: &Session,
+    pending: Option<Vec<Bytes>>,
+) {
+    node.metrics().hot.connections_accepted.fetch_add(1, Ordering::Relaxed);
+    let mut connection = Connection::new(node, accepted, reader, waited.id());
+    connection.dispatcher.session.carry_on(waited);
+    let Connection { wire, out, dispatcher, .. } = &mut connection;
+    wire.more = true;
+    if dispatcher.serve(pending.into_iter(), out, wire).await {
+        connection.run().await;
+    }
 }
 
 struct Connection {
@@ -67,6 +61,30 @@ struct Connection {
 }
 
 impl Connection {
+    fn new(node: Arc<Node>, accepted: Accepted, reader: Reader, id: u64) -> Self {
+        let clock = Arc::clone(&node.env().clock);
+        let outbox = Arc::new(Queue::new(clock, Arc::clone(node.settings()), Arc::clone(node.metrics())));
+        let registry = Arc::clone(node.registry());
+        let now = node.env().clock.monotonic();
+        let push = Arc::clone(&outbox) as Arc<dyn crate::session::Outbox>;
+        let client = registry.connect_as(id, accepted.peer, accepted.local, push, now);
+        let authenticated = node.settings().password().is_none();
+        let session = Session::new(client, registry, Arc::clone(node.hub()), authenticated);
+        Self {
+            wire: Wire {
+                stream: accepted.stream,
+                reader,
+                outbox: Arc::clone(&outbox),
+                node: Arc::clone(&node),
+                ahead_bytes_max: 0,
+                more: false,
+            },
+            out: BytesMut::new(),
+            dispatcher: Dispatcher::new(Arc::clone(&node), session, outbox),
+            node,
+        }
+    }
+
     async fn run(&mut self) {
         loop {
             self.wire.outbox.take_all(&mut self.out);

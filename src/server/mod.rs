@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`connection`] (bytes in, bytes out), [`dispatch`] (what becomes of a request), `block` (when it
 //! has to wait), `outbox` (what a client is sent unasked), `limit` (how much of both it
-//! may leave unread), [`http`] (metrics and health).
+//! may leave unread), `lobby` (who comes before the node has started), [`http`] (metrics and health).
 
 mod block;
 mod connection;
@@ -12,6 +12,7 @@ mod exec;
 mod health;
 pub mod http;
 mod limit;
+mod lobby;
 mod outbox;
 mod told;
 
@@ -25,8 +26,9 @@ use tokio::io::AsyncWriteExt;
 use crate::config::{Config, Settings};
 use crate::env::{Accepted, Env, Listener, TaskHandle};
 use crate::error::text;
-use crate::node::{Node, StartError, doing};
+use crate::node::{Node, Progress, StartError, doing};
 use crate::resp::{Protocol, encode};
+use lobby::Lobby;
 
 /// How long to wait when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -61,9 +63,16 @@ impl Server {
         let settings = Arc::new(Settings::new(config));
         let (host, port) = address.rsplit_once(':').unwrap_or(("127.0.0.1", "6379"));
         settings.announce("port", port);
-        let node = Node::start(env.clone(), config, settings, config.announced(&address)).await?;
+        let progress = Arc::new(Progress::default());
+        let lobby = Lobby::new(env.clone(), config, Arc::clone(&settings), Arc::clone(&progress));
+        let node = tokio::select! {
+            biased;
+            node = Node::start(env.clone(), config, settings, config.announced(&address), &progress) => node?,
+            () = lobby.accept(&*clients) => unreachable!("it goes on for ever"),
+        };
         health.started(Arc::clone(&node));
-        tasks.push(env.spawner.spawn(Box::pin(accept(Arc::clone(&node), clients))));
+        let connections = lobby.open(&node);
+        tasks.push(env.spawner.spawn(Box::pin(accept(Arc::clone(&node), clients, connections))));
         tracing::info!("ready: redis-cli -h {host} -p {port}");
         Ok(Self { node, address, _tasks: tasks })
     }
@@ -107,8 +116,7 @@ pub async fn run(env: Env, config: Config, shutdown: impl Future<Output = ()>) -
     Ok(())
 }
 
-async fn accept(node: Arc<Node>, listener: Box<dyn Listener>) {
-    let mut connections: Vec<TaskHandle> = Vec::new();
+async fn accept(node: Arc<Node>, listener: Box<dyn Listener>, mut connections: Vec<TaskHandle>) {
     loop {
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,

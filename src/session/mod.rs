@@ -111,6 +111,22 @@ impl Session {
         }
     }
 
+    /// What was said in `other`, a session of the same connection before the node had started, holds here.
+    pub fn carry_on(&mut self, other: &Self) {
+        self.authenticated |= other.authenticated;
+        self.read_only = other.read_only;
+        self.follows_redirects = other.follows_redirects;
+        self.speak(other.protocol);
+        self.select(other.db);
+        self.set_no_touch(other.no_touch);
+        let said = other.client.face();
+        self.client.update(|face| {
+            face.name = said.name;
+            face.library_name = said.library_name;
+            face.library_version = said.library_version;
+        });
+    }
+
     /// A command begins: at `now`, called `command` (upper case), with these words.
     pub fn begin(&mut self, now: Duration, command: &'static str, argv: &[Bytes]) {
         self.now = now;

@@ -148,6 +148,16 @@ impl Registry {
         self.lock().get(&id).cloned()
     }
 
+    /// A number that no connection has had.
+    pub fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The numbers go on behind those of `other`, whose connections come here.
+    pub fn number_after(&self, other: &Self) {
+        self.last_id.fetch_max(other.last_id.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// A new connection from `address` to `local` (both `ip:port`), at `now`.
     pub fn connect(
         &self,
@@ -156,7 +166,18 @@ impl Registry {
         outbox: Arc<dyn Outbox>,
         now: Duration,
     ) -> Arc<Client> {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connect_as(self.next_id(), address, local, outbox, now)
+    }
+
+    /// The same with a number of its own.
+    pub fn connect_as(
+        &self,
+        id: u64,
+        address: String,
+        local: String,
+        outbox: Arc<dyn Outbox>,
+        now: Duration,
+    ) -> Arc<Client> {
         let face = Face {
             name: Bytes::new(),
             library_name: Bytes::new(),

@@ -58,7 +58,11 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let judged = summary.judged.iter().map(|(name, operations)| format!("{operations} {name}"));
     report.add(
         "judged",
-        format!("{}; in {} generations", judged.collect::<Vec<_>>().join(", "), summary.generations),
+        format!(
+            "{} in {} generations: no lost write, no stale or aborted read, no lock with two holders",
+            judged.collect::<Vec<_>>().join(", "),
+            summary.generations
+        ),
     );
     report.add("keys as they were left", summary.left);
     report.add("digest of all nodes", agree(&lab.cluster)?);

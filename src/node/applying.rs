@@ -15,7 +15,7 @@ use crate::machine::{Applied, Machine, Position};
 use crate::metrics::Metrics;
 use crate::pubsub::Hub;
 use crate::raft::Listener;
-use crate::session::Registry;
+use crate::session::{Filter, Kind, Registry};
 use crate::store::Event;
 
 /// Hears what the machine did.
@@ -111,6 +111,9 @@ impl Listener for Applying {
             self.applied.advance(position.index, clock_ms);
         }
         self.registry.tracking().flush();
+        // What was published meanwhile is in no snapshot. Who listens must know that something is missing.
+        let listeners = Filter { kind: Some(Kind::Pubsub), ..Filter::default() };
+        self.registry.find(&listeners).iter().for_each(|client| client.kill());
         let nobody = Arc::new(Vec::new());
         for outcome in machine.kept_outcomes() {
             self.proposals.finished(&outcome, &nobody);

@@ -27,6 +27,7 @@ const LASTS: Duration = Duration::from_secs(60);
 /// What a run of a hundred seeds must have had at least, else it has shown nothing.
 const FAULTS_MIN: u64 = 20;
 const OPERATIONS_MIN: u64 = 100_000;
+const JUDGED_MIN: u64 = 3_000;
 
 /// What happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Tally {
     pub unknown: u64,
     pub silences: u64,
     pub faults: BTreeMap<Fault, u64>,
+    /// How many operations each judge was shown.
+    pub judged: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -69,6 +72,9 @@ impl Tally {
         for (fault, times) in &other.faults {
             *self.faults.entry(*fault).or_default() += times;
         }
+        for (judge, operations) in &other.judged {
+            *self.judged.entry(judge).or_default() += operations;
+        }
     }
 
     /// What it lacks of a hundred seeds, in proportion.
@@ -77,6 +83,8 @@ impl Tally {
         let times = |fault: &Fault| self.faults.get(fault).copied().unwrap_or(0);
         let rare = Fault::ALL.iter().filter(|fault| times(fault) < share(FAULTS_MIN));
         let mut lacks = rare.map(|fault| format!("{fault:?} {} times", times(fault))).collect::<Vec<_>>();
+        let idle = self.judged.iter().filter(|(_, operations)| **operations < share(JUDGED_MIN));
+        lacks.extend(idle.map(|(judge, operations)| format!("{operations} operations on {judge}")));
         for (what, number, least) in [
             ("operations", self.answered, share(OPERATIONS_MIN)),
             ("clusters of five", self.fives, share(20)),
@@ -104,6 +112,8 @@ impl fmt::Display for Tally {
             "operations: {} answered, {} not applied, {} unknown, {} without a word",
             self.answered, self.not_applied, self.unknown, self.silences
         )?;
+        let judged = self.judged.iter().map(|(judge, operations)| format!("{judge} {operations}"));
+        writeln!(f, "judged: {}", judged.collect::<Vec<_>>().join(", "))?;
         let faults = self.faults.iter().map(|(fault, times)| format!("{fault:?} {times}"));
         write!(f, "faults: {}", faults.collect::<Vec<_>>().join(", "))
     }
@@ -137,12 +147,14 @@ fn live(seed: u64) -> Result<(u64, Tally), String> {
     } else {
         Fault::ALL.split_last().expect("wall clocks come last").1
     };
-    let kept_percent = match (chosen.wall_clocks, chosen.drift) {
-        (true, _) => 0,
-        (false, true) => 100 - 2 * u32::try_from(DRIFT / 10).expect("a small number"),
-        (false, false) => 100,
+    let drifted =
+        Duration::from_millis(super::TTL_MAX_MS) * 2 * u32::try_from(DRIFT).expect("a small number") / 1_000;
+    let early = match (chosen.wall_clocks, chosen.drift) {
+        (true, _) => None,
+        (false, true) => super::PEACE.early.map(|early| early + drifted),
+        (false, false) => super::PEACE.early,
     };
-    let plan = Plan { faults, kept_percent, lasts: LASTS, think_ms: 600, ..super::WAR };
+    let plan = Plan { faults, early, lasts: LASTS, think_ms: 2_000, ..super::WAR };
     sim::run(seed, async |world| {
         if let Some(files) = &files {
             world.use_lmdb(files.path());

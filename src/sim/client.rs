@@ -110,7 +110,7 @@ impl Client {
 
     /// Sends commands in one piece. An answer for each, in order.
     pub async fn pipeline(&mut self, commands: &[&[&str]]) -> Vec<Answer> {
-        let Some(mut connection) = self.connect().await else {
+        let Some(mut connection) = self.connection().await else {
             return vec![Answer::NotApplied; commands.len()];
         };
         let mut request = Vec::new();
@@ -126,7 +126,7 @@ impl Client {
                 return false;
             }
             while answers.len() < commands.len() {
-                match connection.receive().await {
+                match receive(&mut connection.stream, &mut connection.received).await {
                     Some(frame) => answers.push(interpret(frame)),
                     None => return false,
                 }
@@ -150,7 +150,13 @@ impl Client {
         answers
     }
 
-    async fn connect(&mut self) -> Option<Connection> {
+    /// Connects, if it is not. The host it is connected to then; nothing if that did not work.
+    pub async fn connect(&mut self) -> Option<&'static str> {
+        self.connection = self.connection().await;
+        self.connection.as_ref().map(|connection| connection.host)
+    }
+
+    async fn connection(&mut self) -> Option<Connection> {
         if let Some(connection) = self.connection.take() {
             return Some(connection);
         }
@@ -171,17 +177,16 @@ impl Client {
     }
 }
 
-impl Connection {
-    async fn receive(&mut self) -> Option<BytesFrame> {
-        loop {
-            let decoded = decode_bytes_mut(&mut self.received).expect("a node speaks RESP");
-            if let Some((frame, _, _)) = decoded {
-                return Some(frame);
-            }
-            match self.stream.read_buf(&mut self.received).await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
-            }
+/// What comes next on a connection; nothing if it broke.
+pub async fn receive(stream: &mut BoxStream, received: &mut BytesMut) -> Option<BytesFrame> {
+    loop {
+        let decoded = decode_bytes_mut(received).expect("a node speaks RESP");
+        if let Some((frame, _, _)) = decoded {
+            return Some(frame);
+        }
+        match stream.read_buf(received).await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
         }
     }
 }

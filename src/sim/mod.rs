@@ -4,9 +4,9 @@
 //! A run that fails says how to see it again: `SEED=7 cargo test sim`. With a seed given, only that one is
 //! run, by each of the tests that choose by seed.
 //!
-//! Reading order: [`cluster`], [`client`], [`workload`] (what clients do), [`faults`] (what happens meanwhile),
-//! [`history`] (what must be true of what they saw), [`invariants`] (what must be true inside); then the tests here,
-//! and [`campaign`], which goes through many seeds.
+//! Reading order: [`cluster`], [`client`], [`recorder`], [`workload`] (what clients do), [`subscriber`], [`faults`] (what
+//! happens meanwhile), [`judge`] (what must be true of what they saw, by [`check`]), [`invariants`] (what must be true inside);
+//! then the tests here, and [`campaign`], which goes through many seeds.
 
 mod campaign;
 mod cases;
@@ -14,25 +14,28 @@ pub mod check;
 mod client;
 mod cluster;
 mod faults;
-mod history;
 mod invariants;
+mod judge;
+mod recorder;
+mod subscriber;
 mod workload;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use check::leases::Allowance;
 use client::{Answer, Client};
 use cluster::{Cluster, HOSTS, REQUEST_TIMEOUT};
 use faults::Fault;
+use recorder::{Patron, nanoseconds};
 use redis_protocol::resp2::types::BytesFrame;
-use workload::Shared;
+use tokio::io::AsyncWriteExt;
+use workload::{CHANNEL, LAST, Shared, TTL_MAX_MS};
 
-use crate::env::Rng;
 use crate::env::sim::{self, World};
+use crate::env::{Rng, TaskHandle};
 
-/// Counters that many clients increment.
-const COUNTERS: &[&str] = &["counter-a", "counter-b"];
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a cluster may take to recover once nothing is wrong any more.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -59,10 +62,12 @@ struct Plan {
     faults: &'static [Fault],
     sequences: usize,
     /// Whether it may happen before the cluster has formed.
-    early: bool,
-    /// For how much of its time a key must be there, in percent. When a quorum was down at once, the cluster's clock
-    /// is set by a wall clock, and those are set at random among the faults.
-    kept_percent: u32,
+    from_the_start: bool,
+    /// How much too early a key may end by the client's clock, if that is known. When a quorum was down at once, the
+    /// cluster's clock is set by a wall clock, and those are set at random among the faults.
+    early: Option<Duration>,
+    /// How much too late.
+    late: Duration,
     /// Whether every client must be answered in time, be it with an error.
     prompt: bool,
     lasts: Duration,
@@ -88,24 +93,38 @@ async fn live(world: &World, plan: &Plan) -> Result<usize, String> {
 async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     let world = cluster.world();
     cluster.start_all();
-    if !plan.early {
+    if !plan.from_the_start {
         cluster.led(RECOVERY).await.ok_or("the cluster does not form")?;
     }
     let env = world.client_env();
     let shared = Shared::patient(plan.think_ms);
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| env.spawner.spawn(task);
-    let client = || Client::new(cluster);
+    let mut number = 0;
     let mut clients = Vec::new();
-    for number in 0..2 {
-        clients.push(spawn(Box::pin(workload::write(client(), shared.clone(), number))));
-        clients.push(spawn(Box::pin(workload::increment(client(), shared.clone(), COUNTERS))));
-        clients.push(spawn(Box::pin(workload::transact(client(), shared.clone()))));
-        clients.push(spawn(Box::pin(workload::watch_ends(client(), shared.clone(), number))));
-        clients.push(spawn(Box::pin(workload::fill(client(), shared.clone()))));
+    let mut patron = || {
+        Patron::new(Client::new(cluster), shared.recorder.clone(), {
+            number += 1;
+            number
+        })
+    };
+    for _ in 0..2 {
+        clients.push(spawn(Box::pin(workload::write(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::compare(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::compare(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::count(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::transact(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::append(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::lease(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::lock(patron(), shared.clone()))));
+        clients.push(spawn(Box::pin(workload::fill(patron(), shared.clone()))));
     }
-    for _ in 0..3 {
-        clients.push(spawn(Box::pin(workload::read(client(), shared.clone(), COUNTERS))));
-    }
+    clients.push(spawn(Box::pin(workload::add(patron(), shared.clone()))));
+    clients.push(spawn(Box::pin(workload::publish(patron(), shared.clone()))));
+    clients.push(spawn(Box::pin(workload::tell(patron(), shared.clone()))));
+    let subscribers = cluster.hosts().iter().zip(1..).map(|(host, number)| {
+        spawn(Box::pin(subscriber::run(cluster.clone(), shared.clone(), host, number)))
+    });
+    let subscribers = subscribers.collect::<Vec<_>>();
     let end = world.elapsed() + plan.lasts;
     let misfortunes = (0..plan.sequences).map(|_| faults::run(cluster.clone(), plan.faults, end));
     futures_util::future::join_all(misfortunes).await;
@@ -122,15 +141,26 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     let supervised = cluster.clone();
     let _supervisor = spawn(Box::pin(async move { supervised.keep_running().await }));
     let give_up = world.elapsed() + RECOVERY;
-    while clients.iter().any(|client| !client.is_finished()) {
-        if world.elapsed() > give_up {
-            return Err("a client is not answered".into());
-        }
-        env.clock.sleep(Duration::from_millis(100)).await;
+    if !ended(world, &clients, RECOVERY).await {
+        return Err("a client is not answered".into());
     }
     cluster.settle(give_up.saturating_sub(world.elapsed())).await?;
     serve(cluster).await?;
-    finish(cluster, &shared, plan).await
+    finish(cluster, &shared).await?;
+    if !ended(world, &subscribers, RECOVERY).await {
+        return Err("a subscriber never gets the last message".into());
+    }
+    judge(cluster, &shared, plan)
+}
+
+/// Waits for tasks to end. Whether they did, within `limit`.
+async fn ended(world: &World, tasks: &[TaskHandle], limit: Duration) -> bool {
+    let give_up = world.elapsed() + limit;
+    let clock = world.client_env().clock;
+    while tasks.iter().any(|task| !task.is_finished()) && world.elapsed() < give_up {
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+    tasks.iter().all(TaskHandle::is_finished)
 }
 
 /// Writes ten times and reads ten times, at any node: all of it must work, at once.
@@ -148,48 +178,36 @@ async fn serve(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Looks at everything once more, through every node, and checks what was seen.
-async fn finish(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, String> {
-    let world = cluster.world();
-    let registers = {
-        let history = shared.history.lock().expect("no holder panics");
-        history.registers.keys().cloned().collect::<Vec<_>>()
-    };
-    for host in cluster.hosts() {
-        let mut client = Client::of(cluster, host);
-        let give_up = world.elapsed() + RECOVERY;
-        let keys = registers.iter().map(String::as_str).chain(COUNTERS.iter().copied());
-        for key in keys {
-            let (start, value) = loop {
-                let start = client.now();
-                if let Some(value) = client.call(&["GET", key]).await.number() {
-                    break (start, value);
-                }
-                if world.elapsed() > give_up {
-                    return Err(format!("{host} does not answer any more"));
-                }
-            };
-            let span = history::Span { start, end: client.now() };
-            let mut history = shared.history.lock().expect("no holder panics");
-            if let Some(register) = history.registers.get_mut(key) {
-                register.reads.push((value, span));
-            }
-            if let Some(counter) = history.counters.get_mut(key) {
-                counter.reads.push((value, span));
-                counter.check_sum(value).map_err(|what| format!("{key}, on {host}: {what}"))?;
-            }
-        }
+/// Reads everything once more, through every node, and says so to the subscribers.
+async fn finish(cluster: &Cluster, shared: &Shared) -> Result<(), String> {
+    let reads = shared.recorder.write(|history| workload::reads(&history.operations));
+    for (host, number) in cluster.hosts().iter().zip(1_000..) {
+        let mut patron = Patron::new(Client::of(cluster, host), shared.recorder.clone(), number);
+        let read = workload::read_all(&mut patron, &reads, RECOVERY).await;
+        read.map_err(|what| format!("{host}: {what}"))?;
     }
-    cluster.settle(RECOVERY).await?;
+    let mut last = Patron::new(Client::new(cluster), shared.recorder.clone(), 2_000);
+    last.call(&["PUBLISH", CHANNEL, LAST]).await.ok_or("PUBLISH does not work")?;
+    cluster.settle(RECOVERY).await
+}
+
+/// Whether anything that was seen, inside or outside, is wrong. Returns how many operations were answered.
+fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, String> {
     if let Some(failure) = cluster.failures().first() {
         return Err(failure.clone());
     }
     if let Some(silence) = cluster.silences().first().filter(|_| plan.prompt) {
         return Err(silence.clone());
     }
-    let history = shared.history.lock().expect("no holder panics");
-    history.check(plan.kept_percent)?;
-    Ok(history.answered())
+    let early_ns = plan.early.map_or(u64::MAX / 2, nanoseconds);
+    let allowance = Allowance { early_ns, late_ns: nanoseconds(plan.late), leaderless: Vec::new() };
+    shared.recorder.write(|history| {
+        for (name, operations, verdict) in judge::verdicts(history, &allowance) {
+            verdict.to_result().map_err(|what| format!("{name}: {what}"))?;
+            cluster.tally(|tally| *tally.judged.entry(name).or_default() += operations as u64);
+        }
+        Ok(history.operations.iter().filter(|operation| operation.answer().is_some()).count())
+    })
 }
 
 /// Runs `plan` with each of `seeds`, or with the one that is asked for.
@@ -209,20 +227,31 @@ fn check(test: &str, seeds: std::ops::RangeInclusive<u64>, plan: &Plan) {
     }
 }
 
+/// How much too late a key may end among faults: time stands still without a leader.
+const LATE: Duration = Duration::from_secs(20);
+
 /// Nothing happens, and nothing is forgiven.
 const PEACE: Plan = Plan {
     faults: &[],
     sequences: 2,
-    early: false,
-    kept_percent: 100,
+    from_the_start: false,
+    // The nodes' clocks count milliseconds.
+    early: Some(Duration::from_millis(2)),
+    late: Duration::from_millis(100),
     prompt: true,
     lasts: Duration::from_secs(4),
     think_ms: 100,
 };
 
 /// Everything happens.
-const WAR: Plan =
-    Plan { faults: &Fault::ALL, kept_percent: 0, prompt: false, lasts: Duration::from_secs(15), ..PEACE };
+const WAR: Plan = Plan {
+    faults: &Fault::ALL,
+    early: None,
+    late: LATE,
+    prompt: false,
+    lasts: Duration::from_secs(15),
+    ..PEACE
+};
 
 #[test]
 fn a_cluster_in_peace() {
@@ -237,19 +266,20 @@ fn a_cluster_through_everything() {
 #[test]
 fn a_cluster_that_forms_under_fire() {
     let faults = &[Fault::Crash, Fault::CrashAll, Fault::Cut, Fault::Loss, Fault::CrashInWrite];
-    let plan = Plan { faults, early: true, lasts: Duration::from_secs(8), ..WAR };
+    let plan = Plan { faults, from_the_start: true, lasts: Duration::from_secs(8), ..WAR };
     check("a_cluster_that_forms_under_fire", 1..=2, &plan);
 }
 
 #[test]
 fn a_cluster_whose_nodes_survive() {
-    let plan = Plan { faults: &Fault::SURVIVED, lasts: Duration::from_secs(10), prompt: false, ..PEACE };
+    let plan =
+        Plan { faults: &Fault::SURVIVED, lasts: Duration::from_secs(10), prompt: false, late: LATE, ..PEACE };
     check("a_cluster_whose_nodes_survive", 1..=2, &plan);
 }
 
 #[test]
 fn a_cluster_whose_links_fail() {
-    let plan = Plan { faults: &Fault::BETWEEN_NODES, lasts: Duration::from_secs(10), ..PEACE };
+    let plan = Plan { faults: &Fault::BETWEEN_NODES, lasts: Duration::from_secs(10), late: LATE, ..PEACE };
     check("a_cluster_whose_links_fail", 1..=2, &plan);
 }
 
@@ -257,7 +287,7 @@ fn a_cluster_whose_links_fail() {
 fn a_cluster_with_honest_wall_clocks() {
     let faults = Fault::ALL.split_last().expect("there are faults").1;
     assert!(!faults.contains(&Fault::WallClock));
-    let plan = Plan { faults, kept_percent: 100, lasts: Duration::from_secs(10), ..WAR };
+    let plan = Plan { faults, early: PEACE.early, lasts: Duration::from_secs(10), ..WAR };
     check("a_cluster_with_honest_wall_clocks", 1..=2, &plan);
 }
 
@@ -431,5 +461,46 @@ fn a_node_crashes_at_every_step_of_catching_up() {
             let settled = cluster.settle(RECOVERY).await;
             settled.unwrap_or_else(|failure| panic!("crashed at step {step}: {failure}"));
         }
+    });
+}
+
+/// What was published while a node was away is in no snapshot. It must not go on as if nothing were missing.
+#[test]
+fn a_node_that_is_sent_a_snapshot_disconnects_its_subscribers() {
+    with_cluster(1, async |cluster| {
+        let world = cluster.world();
+        let env = world.client_env();
+        let mut stream = env.net.connect("n3:6379").await.expect("it listens");
+        stream.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n").await.expect("it is there");
+        let mut received = bytes::BytesMut::new();
+        client::receive(&mut stream, &mut received).await.expect("it confirms");
+        let mut client = Client::of(&cluster, "n1");
+        let text = "x".repeat(2_000);
+        for round in 0..10 {
+            world.pause("n3");
+            while !client.call(&["PUBLISH", "news", &format!("missed {round}")]).await.is_reply() {}
+            for _ in 0..50 {
+                while !client.call(&["SET", "key", &text]).await.is_reply() {}
+            }
+            // Whoever led may keep its log for the one that is away; the next one makes a checkpoint and lets go of it.
+            world.crash("n2");
+            cluster.start("n2");
+            env.clock.sleep(SECOND * 6).await;
+            world.resume("n3");
+            cluster.settle(RECOVERY).await.expect("it catches up");
+            while !client.call(&["PUBLISH", "news", &format!("after {round}")]).await.is_reply() {}
+            for message in ["missed", "after"] {
+                let wanted = format!("{message} {round}");
+                match client::receive(&mut stream, &mut received).await {
+                    // It was sent a snapshot.
+                    None => return,
+                    Some(BytesFrame::Array(items)) => {
+                        assert_eq!(items[2], BytesFrame::BulkString(wanted.into()));
+                    }
+                    Some(other) => panic!("{other:?}"),
+                }
+            }
+        }
+        panic!("it was never sent a snapshot");
     });
 }

@@ -1,21 +1,55 @@
-//! What the clients do.
+//! What the clients do: a bit of everything that has a checker, each kind on keys that say so by their names.
+//!
+//! Few keys of each kind, so that clients get in each other's way; after some seconds others take their place, since what a
+//! search costs grows with the requests of unknown outcome that it must think of.
 
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis_protocol::resp2::types::BytesFrame;
+use super::check::history::{Operation, Outcome, Request, Value};
+use super::recorder::{Patron, Recorder};
 
-use super::client::{Answer, Client, number};
-use super::history::{Fate, Fleeting, History, Pair, Span};
+/// Where messages are published.
+pub const CHANNEL: &str = "news";
+/// The last message: whoever gets it has got everything.
+pub const LAST: &str = "the end";
+/// What begins the names of keys whose events somebody listens to.
+pub const EVENTS: &str = "event:";
+/// How long a lease or a lock lasts at most, in ms.
+pub const TTL_MAX_MS: u64 = 2_700;
+/// How long a lock lasts: always the same, so that to renew it never makes it shorter.
+const LOCK_TTL_MS: &str = "1500";
 
-/// What all clients share: what they saw, and which keys there are.
+/// How many keys of a kind there are at a time.
+const REGISTERS: u64 = 3;
+const COUNTERS: u64 = 2;
+const ACCOUNTS: u64 = 3;
+const LISTS: u64 = 2;
+/// How long they are used.
+const GENERATION: u64 = 5;
+/// The newest so many leases are looked at.
+const LEASES: usize = 20;
+
+const LOCK: &str = "lock:one";
+/// A register that is protected by the lock's tokens.
+const FENCED: &str = "lock:register";
+/// Takes a lock, and draws a token if that worked.
+const TAKE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then \
+                    return redis.call('INCR', KEYS[2]) end return false";
+const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+                     return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+/// Writes, unless a newer token has written.
+const STORE: &str = "if tonumber(redis.call('HGET', KEYS[1], 'token') or 0) > tonumber(ARGV[1]) then return 0 end \
+                     redis.call('HSET', KEYS[1], 'token', ARGV[1], 'value', ARGV[2]) return 1";
+
+/// What all clients share. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Shared {
-    pub history: Arc<Mutex<History>>,
-    /// The register each writer writes just now.
-    current: Arc<Mutex<Vec<String>>>,
-    fleeting: Arc<Mutex<Vec<String>>>,
-    over: Arc<Mutex<bool>>,
+    pub recorder: Recorder,
+    leases: Arc<Mutex<VecDeque<String>>>,
+    over: Arc<AtomicBool>,
     /// How long a client thinks between two requests at most, in ms; see [`Shared::patient`].
     think_ms: u64,
 }
@@ -26,147 +60,274 @@ impl Shared {
         Self { think_ms, ..Self::default() }
     }
 
-    fn history<T>(&self, action: impl FnOnce(&mut History) -> T) -> T {
-        action(&mut self.history.lock().expect("no holder panics"))
-    }
-
     /// Tells the clients to stop.
     pub fn end(&self) {
-        *self.over.lock().expect("no holder panics") = true;
+        self.over.store(true, Ordering::Relaxed);
     }
 
-    fn is_over(&self) -> bool {
-        *self.over.lock().expect("no holder panics")
-    }
-}
-
-fn fate(answer: &Answer) -> Fate {
-    match answer {
-        Answer::Reply(_) => Fate::Applied,
-        Answer::NotApplied => Fate::NotApplied,
-        Answer::Unknown | Answer::Silence => Fate::Unknown,
+    /// Whether they are to stop.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 }
 
-async fn think(client: &Client, shared: &Shared) {
-    let pause = Duration::from_millis(client.rng().below(shared.think_ms));
-    client.env().clock.sleep(pause).await;
+/// A key of this kind, one of so many.
+fn key(patron: &Patron, kind: &str, of: u64) -> String {
+    format!("{kind}:{}:{}", patron.now().as_secs() / GENERATION, patron.dice().below(of))
 }
 
-/// Writes 1, 2, 3 ... to a register, now and then reading it in the same piece.
-pub async fn write(mut client: Client, shared: Shared, writer: usize) {
+/// Writes a register that nobody else writes, values long and short, now and then reading it in the same piece.
+pub async fn write(mut patron: Patron, shared: Shared) {
     let mut key = String::new();
-    let mut next = 0;
-    for round in 0.. {
-        if shared.is_over() {
-            return;
+    while !shared.is_over() {
+        if key.is_empty() {
+            key = format!("register:own:{}", patron.text());
         }
-        if next == 0 {
-            key = format!("register-{writer}-{round}");
-            let mut current = shared.current.lock().expect("no holder panics");
-            let places = current.len().max(writer + 1);
-            current.resize(places, String::new());
-            current[writer].clone_from(&key);
+        let text = format!("{} {}", patron.text(), "x".repeat(patron.dice().below(600) as usize));
+        let written = match patron.dice().below(4) {
+            0 => patron.write_and_read(&["SET", &key, &text], &["GET", &key]).await,
+            1 => match patron.perform(Request::of(&["GET", &key])).await {
+                Ok(value) => Outcome::Ok(value),
+                // That of a read does not matter.
+                Err(_) => Outcome::Fail("not read".into()),
+            },
+            _ => match patron.perform(Request::of(&["SET", &key, &text])).await {
+                Ok(value) => Outcome::Ok(value),
+                Err(outcome) => outcome,
+            },
+        };
+        if matches!(written, Outcome::Info(_)) {
+            key.clear();
         }
-        next += 1;
-        let text = format!("{next} {}", "x".repeat(client.rng().below(600) as usize));
-        let start = client.now();
-        let reading = client.rng().below(4) == 0;
-        let commands: &[&[&str]] = &[&["SET", &key, &text], &["GET", &key]];
-        let answers = client.pipeline(&commands[..if reading { 2 } else { 1 }]).await;
-        let span = Span { start, end: client.now() };
-        let fate = fate(&answers[0]);
-        shared.history(|history| {
-            let register = history.registers.entry(key.clone()).or_default();
-            register.writes.push((next, fate, span));
-            if let Some(value) = answers.get(1).and_then(Answer::number) {
-                register.reads.push((value, span));
-            }
-        });
-        if reading && fate == Fate::Applied {
-            let read = answers[1].number();
-            assert!(
-                read.is_none_or(|read| read == next),
-                "{key}: {read:?} was read behind {next}, in one piece"
-            );
-        }
-        if fate == Fate::Unknown {
-            next = 0;
-        }
-        think(&client, &shared).await;
+        patron.think(shared.think_ms).await;
     }
 }
 
-/// Reads registers and counters.
-pub async fn read(mut client: Client, shared: Shared, counters: &'static [&'static str]) {
+/// Registers that everybody writes, plainly and on conditions.
+pub async fn compare(mut patron: Patron, shared: Shared) {
+    let mut seen: Option<(String, String)> = None;
     while !shared.is_over() {
-        let current = shared.current.lock().expect("no holder panics").clone();
-        let keys = current.iter().map(String::as_str).chain(counters.iter().copied()).collect::<Vec<_>>();
-        let key = keys[client.rng().below(keys.len() as u64) as usize];
-        if !key.is_empty() {
-            let start = client.now();
-            let answer = client.call(&["GET", key]).await;
-            let span = Span { start, end: client.now() };
-            if let Some(value) = answer.number() {
-                shared.history(|history| {
-                    if counters.contains(&key) {
-                        history.counters.entry(key.into()).or_default().reads.push((value, span));
-                    } else {
-                        history.registers.entry(key.into()).or_default().reads.push((value, span));
-                    }
-                });
-            }
-        }
-        think(&client, &shared).await;
-    }
-}
-
-/// Increments counters, sometimes several times in one piece.
-pub async fn increment(mut client: Client, shared: Shared, counters: &'static [&'static str]) {
-    while !shared.is_over() {
-        let key = counters[client.rng().below(counters.len() as u64) as usize];
-        let times = 1 + client.rng().below(3) as usize;
-        let command: &[&str] = &["INCR", key];
-        let start = client.now();
-        let answers = client.pipeline(&vec![command; times]).await;
-        let span = Span { start, end: client.now() };
-        let values = answers.iter().filter_map(Answer::number).collect::<Vec<_>>();
-        assert!(values.is_sorted(), "{key}: {values:?} in one piece");
-        shared.history(|history| {
-            let counter = history.counters.entry(key.into()).or_default();
-            for answer in &answers {
-                match answer.number() {
-                    Some(value) => counter.replies.push((value, span)),
-                    None => counter.unknown += u64::from(fate(answer) == Fate::Unknown),
+        let key = key(&patron, "register", REGISTERS);
+        let new = patron.text();
+        let known = seen.clone().filter(|(register, _)| *register == key);
+        match (patron.dice().below(10), known) {
+            (0, _) => drop(patron.call(&["DEL", &key]).await),
+            (1, _) => drop(patron.call(&["SET", &key, &new, "NX"]).await),
+            (2..=5, Some((_, old))) => drop(patron.call(&["SET", &key, &new, "IFEQ", &old]).await),
+            (2..=4, None) => drop(patron.call(&["SET", &key, &new]).await),
+            _ => {
+                if let Some(Value::Text(text)) = patron.call(&["GET", &key]).await {
+                    seen = Some((key, text));
                 }
             }
-        });
-        think(&client, &shared).await;
+        }
+        patron.think(shared.think_ms).await;
     }
 }
 
-/// Increments two keys in a transaction, and reads both in another.
-pub async fn transact(mut client: Client, shared: Shared) {
+/// Increments counters, sometimes several times in one piece, and reads them. These are used to the end.
+pub async fn count(mut patron: Patron, shared: Shared) {
     while !shared.is_over() {
-        let increments: [&[&str]; 4] = [&["MULTI"], &["INCR", "left"], &["INCR", "right"], &["EXEC"]];
-        let reads: [&[&str]; 4] = [&["MULTI"], &["GET", "left"], &["GET", "right"], &["EXEC"]];
-        let start = client.now();
-        let answers = client.pipeline(if client.rng().below(2) == 0 { &increments } else { &reads }).await;
-        let span = Span { start, end: client.now() };
-        if let Answer::Reply(BytesFrame::Array(values)) = &answers[3] {
-            let values = [number(&values[0]), number(&values[1])];
-            shared.history(|history| history.pairs.push(Pair { values, span }));
+        let key = format!("counter:{}", patron.dice().below(COUNTERS));
+        if patron.dice().below(4) == 0 {
+            patron.call(&["GET", &key]).await;
+        } else {
+            let times = 1 + patron.dice().below(3) as usize;
+            let outcomes = patron.pipeline(vec![Request::of(&["INCR", &key]); times]).await;
+            let values = outcomes.iter().filter_map(|outcome| match outcome {
+                Outcome::Ok(Value::Int(value)) => Some(*value),
+                _ => None,
+            });
+            let values = values.collect::<Vec<_>>();
+            assert!(values.is_sorted(), "{key}: {values:?} in one piece");
         }
-        think(&client, &shared).await;
+        patron.think(shared.think_ms).await;
+    }
+}
+
+/// Two accounts written together, or all of them read; or two read and then written if they have not changed since.
+pub async fn transact(mut patron: Patron, shared: Shared) {
+    while !shared.is_over() {
+        let generation = patron.now().as_secs() / GENERATION;
+        let first = patron.dice().below(ACCOUNTS);
+        let account = |next| format!("account:{generation}:{}", (first + next) % ACCOUNTS);
+        let (one, other, third) = (account(0), account(1), account(2));
+        let text = patron.text();
+        match patron.dice().below(3) {
+            0 => {
+                let both: [&[&str]; 2] = [&["SET", &one, &text], &["SET", &other, &text]];
+                drop(patron.perform(Request::transaction(&both)).await);
+            }
+            1 => {
+                let all: [&[&str]; 3] = [&["GET", &one], &["GET", &other], &["GET", &third]];
+                drop(patron.perform(Request::transaction(&all)).await);
+            }
+            _ => drop(watch(&mut patron, &one, &other, &text).await),
+        }
+        patron.think(shared.think_ms).await;
+    }
+}
+
+async fn watch(patron: &mut Patron, one: &str, other: &str, text: &str) -> Option<Value> {
+    if !patron.watch(&[one, other]).await {
+        return None;
+    }
+    // After anything else than a reply the connection is another one, which watches nothing.
+    let seen = patron.call(&["GET", one]).await?;
+    let seen_other = patron.call(&["GET", other]).await?;
+    patron.think(100).await;
+    let request = Request::transaction(&[&["SET", one, text], &["GET", other]]);
+    patron.perform(request.guarded(one, seen).guarded(other, seen_other)).await.ok()
+}
+
+/// Up to three appends and reads together, on several lists.
+pub async fn append(mut patron: Patron, shared: Shared) {
+    while !shared.is_over() {
+        let mut request = Request::default();
+        for _ in 0..=patron.dice().below(3) {
+            let (key, text) = (key(&patron, "list", LISTS), patron.text());
+            let one = match patron.dice().below(2) {
+                0 => Request::of(&["RPUSH", &key, &text]),
+                _ => Request::of(&["LRANGE", &key, "0", "-1"]),
+            };
+            request.commands.extend(one.commands);
+        }
+        drop(patron.perform(request).await);
+        patron.think(shared.think_ms).await;
+    }
+}
+
+/// Adds to a set, and now and then reads all of it.
+pub async fn add(mut patron: Patron, shared: Shared) {
+    while !shared.is_over() {
+        let (key, member) = (format!("set:{}", patron.dice().below(2)), patron.text());
+        match patron.dice().below(10) {
+            0 => drop(patron.call(&["HKEYS", &key]).await),
+            _ => drop(patron.call(&["HSET", &key, &member, "1"]).await),
+        }
+        patron.think(shared.think_ms).await;
+    }
+}
+
+/// Takes leases, renews its own or gives it back, and looks whether somebody's is still there.
+pub async fn lease(mut patron: Patron, shared: Shared) {
+    let mut own: Option<String> = None;
+    while !shared.is_over() {
+        let ttl_ms = (200 + patron.dice().below(TTL_MAX_MS - 200)).to_string();
+        match (patron.dice().below(8), &own) {
+            (0 | 1, _) | (_, None) => {
+                let key = format!("lease:{}", patron.text());
+                let set = patron.perform(Request::of(&["SET", &key, "held", "PX", &ttl_ms])).await;
+                let mut leases = shared.leases.lock().expect("no holder panics");
+                leases.push_back(key.clone());
+                if leases.len() > LEASES {
+                    leases.pop_front();
+                }
+                own = set.is_ok().then_some(key);
+            }
+            (2, Some(key)) => {
+                // One write at a time: after one that may still come, another lease.
+                if let Err(Outcome::Info(_)) = patron.perform(Request::of(&["PEXPIRE", key, &ttl_ms])).await {
+                    own = None;
+                }
+            }
+            (3, Some(key)) => {
+                patron.call(&["DEL", key]).await;
+                own = None;
+            }
+            _ => {
+                let key = {
+                    let leases = shared.leases.lock().expect("no holder panics");
+                    leases.get(patron.dice().below(leases.len() as u64) as usize).cloned()
+                };
+                if let Some(key) = key {
+                    patron.call(&["GET", &key]).await;
+                }
+            }
+        }
+        patron.think(shared.think_ms).await;
+    }
+}
+
+/// Takes the lock, and does something under it; a holder whose time is over may not know.
+pub async fn lock(mut patron: Patron, shared: Shared) {
+    let script = |text: &str, keys: &[&str], arguments: &[&str]| {
+        let count = keys.len().to_string();
+        let words = [&["EVAL", text, &count], keys, arguments].concat();
+        vec![words.into_iter().map(str::to_owned).collect::<Vec<_>>()]
+    };
+    // The holder it is, and its token.
+    let mut held: Option<(String, String)> = None;
+    while !shared.is_over() {
+        match (&held, patron.dice().below(8)) {
+            (None, _) => {
+                let holder = patron.text();
+                let wire = script(TAKE, &[LOCK, "lock:token"], &[&holder, LOCK_TTL_MS]);
+                let request = Request::of(&["LOCK", LOCK, &holder, LOCK_TTL_MS]);
+                if let Ok(Value::Int(token)) = patron.perform_as(request, &wire).await {
+                    held = Some((holder, token.to_string()));
+                }
+            }
+            (Some((holder, _)), 0 | 1) => {
+                let wire = [["DELIFEQ", LOCK, holder].map(str::to_owned).to_vec()];
+                drop(patron.perform_as(Request::of(&["UNLOCK", LOCK, holder]), &wire).await);
+                held = None;
+            }
+            (Some((holder, _)), 2) => {
+                let wire = script(RENEW, &[LOCK], &[holder, LOCK_TTL_MS]);
+                drop(patron.perform_as(Request::of(&["RENEW", LOCK, holder, LOCK_TTL_MS]), &wire).await);
+            }
+            (Some((_, token)), _) => {
+                let text = patron.text();
+                let wire = script(STORE, &[FENCED], &[token, &text]);
+                let request = Request::of(&["STORE", FENCED, token, &text]);
+                if patron.perform_as(request, &wire).await == Ok(Value::Int(0)) {
+                    held = None;
+                }
+            }
+        }
+        patron.think(shared.think_ms).await;
+    }
+}
+
+/// Publishes.
+pub async fn publish(mut patron: Patron, shared: Shared) {
+    while !shared.is_over() {
+        let text = patron.text();
+        patron.call(&["PUBLISH", CHANNEL, &text]).await;
+        patron.think(shared.think_ms).await;
+    }
+}
+
+/// Writes keys whose events are listened to, one write at a time; after one of unknown outcome, another key.
+pub async fn tell(mut patron: Patron, shared: Shared) {
+    while !patron.client().call(&["CONFIG", "SET", "notify-keyspace-events", "KA"]).await.is_reply() {
+        patron.think(shared.think_ms).await;
+    }
+    let mut key = String::new();
+    while !shared.is_over() {
+        if key.is_empty() {
+            key = format!("{EVENTS}{}", patron.text());
+        }
+        let request = match patron.dice().below(4) {
+            0 => Request::of(&["DEL", &key]),
+            1 => Request::of(&["SET", &key, "7", "PX", "400"]),
+            2 => Request::of(&["PEXPIRE", &key, "700"]),
+            _ => Request::of(&["SET", &key, "1"]),
+        };
+        if let Err(Outcome::Info(_)) = patron.perform(request).await {
+            key.clear();
+        }
+        patron.think(shared.think_ms).await;
     }
 }
 
 /// Fills hashes, small ones and large ones, and lets them go in every way there is. What the clients see of them
 /// is not looked at; that the nodes end in the same state is.
-pub async fn fill(mut client: Client, shared: Shared) {
+pub async fn fill(mut patron: Patron, shared: Shared) {
     let hashes = ["hash-a", "hash-b", "hash-c"];
     while !shared.is_over() {
-        let dice = client.rng();
+        let dice = patron.dice();
         let place = dice.below(3) as usize;
         let (hash, other) = (hashes[place], hashes[(place + 1) % 3]);
         let size = 1 + dice.below(60);
@@ -182,40 +343,37 @@ pub async fn fill(mut client: Client, shared: Shared) {
             5 => vec!["HINCRBY", hash, "count", "1"],
             _ => ["HSET", hash].into_iter().chain(numbers.flat_map(|number| [number, &value])).collect(),
         };
-        client.call(&command).await;
-        think(&client, &shared).await;
+        patron.client().call(&command).await;
+        patron.think(shared.think_ms).await;
     }
 }
 
-/// Sets keys that end by themselves, and looks at those of late.
-pub async fn watch_ends(mut client: Client, shared: Shared, watcher: usize) {
-    for round in 0.. {
-        if shared.is_over() {
-            return;
-        }
-        let ttl = 200 + client.rng().below(2_500);
-        let key = format!("fleeting-{watcher}-{round}");
-        let start = client.now();
-        let answer = client.call(&["SET", &key, "1", "PX", &ttl.to_string()]).await;
-        let set = Some((fate(&answer), Span { start, end: client.now() }));
-        let fleeting = Fleeting { set, ttl: Duration::from_millis(ttl), reads: Vec::new() };
-        shared.history(|history| history.fleeting.insert(key.clone(), fleeting));
-        shared.fleeting.lock().expect("no holder panics").push(key);
-        for _ in 0..4 {
-            think(&client, &shared).await;
-            let key = {
-                let keys = shared.fleeting.lock().expect("no holder panics");
-                let late = client.rng().below(keys.len().min(40) as u64) as usize;
-                keys[keys.len() - 1 - late].clone()
-            };
-            let start = client.now();
-            if let Some(value) = client.call(&["GET", &key]).await.number() {
-                let span = Span { start, end: client.now() };
-                shared.history(|history| {
-                    let fleeting = history.fleeting.get_mut(&key).expect("it was set");
-                    fleeting.reads.push((value == 1, span));
-                });
+/// All keys that can be read again when all is over, each with the command that does.
+pub fn reads(operations: &[Operation]) -> Vec<Request> {
+    let named = operations.iter().flat_map(|operation| operation.request.keys()).collect::<BTreeSet<_>>();
+    let read = |key: &str| {
+        Some(match key.split(':').next()? {
+            "register" | "counter" | "account" => Request::of(&["GET", key]),
+            "list" => Request::of(&["LRANGE", key, "0", "-1"]),
+            "set" => Request::of(&["HKEYS", key]),
+            _ => return None,
+        })
+    };
+    named.into_iter().filter_map(read).collect()
+}
+
+/// Reads all of it, many at a time. An error if that does not work for `limit`.
+pub async fn read_all(patron: &mut Patron, reads: &[Request], limit: Duration) -> Result<(), String> {
+    let give_up = patron.now() + limit;
+    for some in reads.chunks(40) {
+        let is_read = |outcomes: &[Outcome]| {
+            !outcomes.is_empty() && outcomes.iter().all(|outcome| matches!(outcome, Outcome::Ok(_)))
+        };
+        while !is_read(&patron.pipeline(some.to_vec()).await) {
+            if patron.now() > give_up {
+                return Err("a node does not answer any more".into());
             }
         }
     }
+    Ok(())
 }

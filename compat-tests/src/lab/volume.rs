@@ -58,9 +58,10 @@ impl Volume {
             .context("filling a disk")
     }
 
-    /// Takes away what filled it.
+    /// Takes away what filled it, for good: a power cut does not bring it back.
     pub fn empty(&self) -> Result<()> {
-        Ok(fs::remove_file(self.ballast())?)
+        fs::remove_file(self.ballast())?;
+        Ok(File::open(&self.mount)?.sync_all()?)
     }
 
     fn ballast(&self) -> PathBuf {

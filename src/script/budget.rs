@@ -1,15 +1,9 @@
 //! What a script may use up, counted so that every node comes to the same end.
 //!
 //! Time would differ between nodes, so work is counted in *steps*: one for each instruction of Lua's
-//! machine, and what [`charge`] is told for loops outside of it (a library function over a long string, a
-//! nested command). Instructions are counted by a hook that Lua calls every [`HOOK_STEPS`] of them.
-//!
-//! One instruction may do work of any length: it joins or compares strings, reads a number from one, or moves
-//! a table to another place. Lua tells nobody how much, but there must be something that large. So each
-//! instruction has a *weight*: one step, and one more for every [`WEIGHT_BYTES`] of the largest object that there
-//! may be. How large a string is that came from outside, or from a library, is known ([`made`]). Instructions themselves
-//! make strings and tables, too, and of these is known that memory has grown by as much at least, at the next
-//! look. Small objects are never that many between two looks.
+//! machine, what that instruction says it does beyond (`lua-src`: it may join strings of any length, or move a table to
+//! another place), and what [`charge`] is told for loops outside of the machine (a library function over a long
+//! string, a nested command). Lua calls a hook for every [`HOOK_STEPS`] of its own.
 //!
 //! A script that has used up its budget is *aborted*: from then on the hook fails at each instruction, and
 //! whatever catches an error raises it again (`prelude/base.lua`). So no `pcall` outlives the limit.
@@ -24,21 +18,11 @@ use std::fmt;
 use mlua::{Error, HookTriggers, Lua, Result, VmState};
 
 /// How many instructions pass between two looks at the budget.
-const HOOK_STEPS: u32 = 50;
-/// What creating a coroutine costs, ...
-pub const COROUTINE_STEPS: usize = 200;
-/// ... and how many instructions it runs before anybody looks: they are counted from zero.
-pub const COROUTINE_INSTRUCTIONS: usize = HOOK_STEPS as usize;
-/// How large the largest object must be for an instruction to weigh a step more.
-const WEIGHT_BYTES: usize = 16 << 10;
-/// Memory that has grown by more between two looks may have one new object in it.
-const GROWTH_BYTES: usize = 16 << 10;
-/// What Lua's own table of all strings needs for each, and what a string takes at least.
-const STRING_SLOT_BYTES: usize = 8;
-const STRING_BYTES: usize = 32;
-/// A table of as many bytes as a string takes longer to go through by so much less often, and libraries that make
-/// large tables make large strings only of larger ones.
-const TABLE_SHARE: usize = 8;
+const HOOK_STEPS: u32 = 200;
+/// What creating a coroutine costs, with the instructions it runs before anybody looks: they are counted from zero.
+pub const COROUTINE_STEPS: usize = 200 + HOOK_STEPS as usize;
+/// What it costs to hand a value to Lua, or to be handed one.
+pub const VALUE_STEPS: usize = 10;
 /// Bytes that a step's worth of copying covers, roughly.
 pub const BYTES_PER_STEP: usize = 64;
 
@@ -48,8 +32,6 @@ pub struct Limits {
     pub steps: u64,
     /// Memory beyond what the interpreter itself needs.
     pub bytes: usize,
-    /// The largest object.
-    pub object_bytes: usize,
     /// From how many bytes on garbage is collected on the way.
     pub collect_from: usize,
     /// Whether the interpreter is new. What depth Lua allows depends on the depths an interpreter has seen; in
@@ -76,27 +58,18 @@ pub(super) struct Budget {
     /// The interpreter's own memory, when the script began.
     base_bytes: Cell<usize>,
     collect_at: Cell<usize>,
-    /// How much memory there was at the last look.
-    seen_bytes: Cell<usize>,
-    /// How large an object there may be.
-    largest_bytes: Cell<usize>,
-    /// To which powers of two Lua's table of strings has grown, a bit each.
-    string_tables: Cell<u64>,
     aborted: Cell<Option<Abort>>,
 }
 
 impl Budget {
     /// An account with nothing on it.
     pub fn new() -> Self {
-        let limits = Limits { steps: 0, bytes: 0, object_bytes: 0, collect_from: 0, exact: true };
+        let limits = Limits { steps: 0, bytes: 0, collect_from: 0, exact: true };
         Self {
             steps_left: Cell::new(0),
             limits: Cell::new(limits),
             base_bytes: Cell::new(0),
             collect_at: Cell::new(0),
-            seen_bytes: Cell::new(0),
-            largest_bytes: Cell::new(0),
-            string_tables: Cell::new(0),
             aborted: Cell::new(None),
         }
     }
@@ -116,37 +89,6 @@ pub fn charge(lua: &Lua, steps: usize) -> Result<()> {
 /// As [`charge`].
 pub fn charge_bytes(lua: &Lua, bytes: usize) -> Result<()> {
     charge(lua, bytes / BYTES_PER_STEP)
-}
-
-/// Charges for as much as so many instructions could do.
-///
-/// # Errors
-/// As [`charge`].
-pub fn charge_instructions(lua: &Lua, count: usize) -> Result<()> {
-    budget(lua, |budget| budget.spend_instructions(lua, count as u64))
-}
-
-/// Notes that there is a string of so many bytes.
-///
-/// # Errors
-/// It is too large.
-pub fn made(lua: &Lua, bytes: usize) -> Result<()> {
-    budget(lua, |budget| budget.note(lua, bytes))
-}
-
-/// Runs what makes many small objects: strings that [`made`] is told of, or that are part of one that there
-/// was, and tables.
-///
-/// # Errors
-/// Those of `make`; or something is too large.
-pub fn making<R>(lua: &Lua, make: impl FnOnce() -> Result<R>) -> Result<R> {
-    budget(lua, |budget| budget.look(lua))?;
-    let made = make()?;
-    budget(lua, |budget| {
-        let grown = budget.grown(lua);
-        budget.note(lua, grown / TABLE_SHARE)
-    })?;
-    Ok(made)
 }
 
 /// Aborts the running script, and answers the error that does it.
@@ -184,9 +126,6 @@ pub(super) fn open(lua: &Lua, limits: Limits) -> Result<()> {
         budget.steps_left.set(limits.steps);
         budget.base_bytes.set(base);
         budget.collect_at.set(base + limits.collect_from);
-        budget.seen_bytes.set(base);
-        budget.largest_bytes.set(0);
-        budget.string_tables.set(0);
         budget.aborted.set(None);
         lua.set_memory_limit(base + limits.bytes)?;
         watch(lua, HOOK_STEPS)
@@ -205,9 +144,15 @@ pub(super) fn close(lua: &Lua) -> Result<Option<Abort>> {
 /// Has Lua look at the budget every `steps` instructions.
 fn watch(lua: &Lua, steps: u32) -> Result<()> {
     lua.set_global_hook(HookTriggers::new().every_nth_instruction(steps), move |lua, _| {
-        budget(lua, |budget| budget.tick(lua, u64::from(steps)))?;
+        budget(lua, |budget| budget.spend(lua, u64::from(steps)))?;
         Ok(VmState::Continue)
     })
+}
+
+/// How many steps the last script left of its limit.
+#[cfg(test)]
+pub(super) fn steps_left(lua: &Lua) -> u64 {
+    budget(lua, |budget| budget.steps_left.get())
 }
 
 fn budget<R>(lua: &Lua, with: impl FnOnce(&Budget) -> R) -> R {
@@ -216,52 +161,6 @@ fn budget<R>(lua: &Lua, with: impl FnOnce(&Budget) -> R) -> R {
 }
 
 impl Budget {
-    /// So many instructions have been run.
-    fn tick(&self, lua: &Lua, instructions: u64) -> Result<()> {
-        self.look(lua)?;
-        self.spend_instructions(lua, instructions)
-    }
-
-    /// Looks at how memory has grown.
-    fn look(&self, lua: &Lua) -> Result<()> {
-        let grown = self.grown(lua);
-        if grown <= GROWTH_BYTES {
-            return Ok(());
-        }
-        self.note(lua, if self.is_string_table(lua, grown) { grown / TABLE_SHARE } else { grown })
-    }
-
-    /// Whether Lua's table of strings may have become twice as large: it does so once, for as many strings as
-    /// it has places.
-    fn is_string_table(&self, lua: &Lua, grown: usize) -> bool {
-        let power = (grown / STRING_SLOT_BYTES).ilog2();
-        let used = lua.used_memory().saturating_sub(self.base_bytes.get());
-        let (seen, bit) = (self.string_tables.get(), 1 << power);
-        let fits = grown - (STRING_SLOT_BYTES << power) < GROWTH_BYTES && used >= STRING_BYTES << power;
-        self.string_tables.set(if fits { seen | bit } else { seen });
-        fits && seen & bit == 0
-    }
-
-    /// How much memory has grown since this was asked.
-    fn grown(&self, lua: &Lua) -> usize {
-        let used = lua.used_memory();
-        used.saturating_sub(self.seen_bytes.replace(used))
-    }
-
-    fn note(&self, lua: &Lua, bytes: usize) -> Result<()> {
-        self.largest_bytes.set(self.largest_bytes.get().max(bytes));
-        // One that has been aborted may make what its last steps need.
-        if bytes > self.limits.get().object_bytes && self.aborted.get().is_none() {
-            return Err(self.abort(lua, Abort::Memory));
-        }
-        Ok(())
-    }
-
-    fn spend_instructions(&self, lua: &Lua, count: u64) -> Result<()> {
-        let weight = 1 + (self.largest_bytes.get() / WEIGHT_BYTES) as u64;
-        self.spend(lua, count.saturating_mul(weight))
-    }
-
     fn spend(&self, lua: &Lua, steps: u64) -> Result<()> {
         if let Some(why) = self.aborted.get() {
             return Err(error(why));
@@ -279,7 +178,6 @@ impl Budget {
 
     /// Collects all garbage, for a price that keeps a script from doing nothing else.
     fn collect(&self, lua: &Lua) -> Result<()> {
-        self.look(lua)?;
         let before = lua.used_memory();
         self.collect_at.set(usize::MAX);
         lua.gc_collect()?;
@@ -288,8 +186,6 @@ impl Budget {
         if after > base + limits.bytes {
             return Err(self.abort(lua, Abort::Memory));
         }
-        self.seen_bytes.set(after);
-        self.largest_bytes.set(self.largest_bytes.get().min(after.saturating_sub(base)));
         self.collect_at.set(after.max(base) + limits.collect_from);
         self.spend(lua, (before / BYTES_PER_STEP) as u64)
     }
@@ -328,36 +224,50 @@ mod tests {
     use super::super::tests::LIMITS;
     use super::*;
 
-    /// How often a loop can do something with an object of a mebibyte, and how often more it cannot.
-    const TURNS: [u32; 2] = [500, 15_000];
-
-    /// Checks that `work` in a loop weighs what the objects that `objects` makes can cost.
+    /// Checks how many steps `work` counts, in thousands, once `objects` are there.
     #[track_caller]
-    fn check(objects: &str, work: &str) {
-        for (turns, end) in TURNS.into_iter().zip([None, Some(Abort::Steps)]) {
+    fn check(objects: &str, work: &str, expect: u64) {
+        const TURNS: u64 = 20;
+        let limits = Limits { steps: 1 << 40, ..LIMITS };
+        let steps = |source: &str| {
             let interpreter = Interpreter::new().expect("there is memory");
-            let source = format!("{objects} for i = 1, {turns} do {work} end");
-            let (result, aborted) = interpreter.evaluate::<Value>(&source, LIMITS);
-            assert_eq!(aborted, end, "{turns} turns of {work}: {result:?}");
-            assert_eq!(result.is_err(), end.is_some());
-        }
+            let (result, aborted) = interpreter.evaluate::<Value>(source, limits);
+            assert!(result.is_ok() && aborted.is_none(), "{source}: {result:?}");
+            limits.steps - interpreter.steps_left()
+        };
+        let pay = format!("for _ = 1, {HOOK_STEPS} do end");
+        let without = steps(&format!("{objects} {pay}"));
+        let turns = format!("for i = 1, {TURNS} do {work} end {pay}");
+        let each = (steps(&format!("{objects} {turns}")) - without) / TURNS;
+        assert_eq!(each / 1000, expect, "{work}: {each}");
     }
 
     #[test]
-    fn an_instruction_weighs_what_it_may_have_to_do() {
+    fn an_instruction_counts_what_it_does() {
         let long = "local s = '1' while #s < 2^20 do s = s .. s end";
-        check(&format!("{long} local t = s .. 'x'"), "local u = s .. 'x'");
-        check(&format!("{long} local t = s .. '2'"), "local less = s < t");
-        check(long, "local number = s + 1");
-        check(long, "local number = tonumber(s)");
-        check("local s = 'x' while #s < 2^20 do s = s .. s end", "local less = s .. 'y' < s");
-        check(
-            "local t = {} for i = 1, 2^14 do t[i] = i end",
-            "t.x = nil t['y' .. i % 2] = 1 t['y' .. i % 2] = nil",
-        );
+        let longer = format!("{long} local t = s .. '2'");
+        check(&longer, "local u = s .. '2'", 49);
+        check(&longer, "local less = s < t", 16);
+        check(long, "local number = s + 1", 65);
+        check("local s = string.rep(' ', 2^20)", "pcall(function() return s + 1 end)", 131); // The error looks at it again.
+        check(long, "local number = tonumber(s)", 131);
         let hash = "local t = {} for i = 1, 2^13 do t[-i] = i end";
-        check(hash, "t[i - 1000] = nil t['y' .. i] = 1 t['y' .. i] = nil");
-        check(&format!("{hash} for i = 1, 2^13 do t[-i] = nil end"), "local key = next(t)");
+        check(hash, "t[-i] = nil t['y' .. i] = 1", 32);
+        check(&format!("{hash} for i = 1, 2^13 do t[-i] = nil end"), "local key = next(t)", 8);
+        check("local s = {} for i = 1, 5000 do s[i] = i end", "local n = select('#', unpack(s))", 6);
+        check(
+            "local t = {} for i = 1, 90 do t = setmetatable({}, {__index = t}) end",
+            "local x = t.x local x = t.x local x = t.x local x = t.x local x = t.x local x = t.x",
+            1,
+        );
+    }
+
+    #[test]
+    fn keys_that_fall_into_one_place_are_counted() {
+        // Lua hashes a number as the sum of its two halves, which is the same for all of these.
+        let number = "1 + ((2^19 - i) * 2^32 + i) / 2^52";
+        let keys = format!("local t = {{}} for i = 1, 3000 do t[{number}] = i end");
+        check(&keys, &format!("local x = t[{number}] for _ = 1, 5 do x = t[1.5] end"), 17);
     }
 
     #[test]
@@ -378,7 +288,7 @@ mod tests {
             let (result, aborted) = interpreter.evaluate::<f64>(source, LIMITS);
             assert_eq!(aborted, None, "{source}: {result:?}");
         };
-        count("for i = 1, 50000 do local s = 'key:' .. i end return 1");
+        count("for i = 1, 20000 do local s = 'key:' .. i end return 1");
         count("local t = {} for i = 1, 2000 do t[i] = {i, 'value ' .. i} end return #t");
         count(
             "local t = cjson.decode('[' .. string.rep('1234567,', 4000) .. '1]') for i = 1, 50000 do local x = t[i] end return #t",

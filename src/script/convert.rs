@@ -7,12 +7,10 @@ use std::borrow::Borrow;
 use bytes::Bytes;
 use mlua::{Function, Lua, Result, Table, Value};
 
-use super::budget::{self, Abort};
+use super::budget::{self, Abort, VALUE_STEPS};
 use crate::error::ClientError;
 use crate::resp::{Protocol, Reply, number};
 
-/// What a value of a reply costs, on both ways.
-const VALUE_STEPS: usize = 5;
 /// What a value costs in memory beside its bytes.
 const VALUE_BYTES: usize = 64;
 /// The registry's name for the prelude's function of this name.
@@ -60,7 +58,6 @@ pub(super) fn to_lua(lua: &Lua, reply: Reply, protocol: Protocol) -> Result<Valu
     let resp3 = protocol == Protocol::Resp3;
     let string = |bytes: &[u8]| {
         budget::charge_bytes(lua, bytes.len())?;
-        budget::made(lua, bytes.len())?;
         lua.create_string(bytes).map(Value::String)
     };
     match reply {

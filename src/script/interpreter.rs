@@ -32,25 +32,9 @@ const PRELUDE_TEXT: &str = concat!(
 );
 
 /// The limits of a warm interpreter.
-const SOFT: Limits = Limits {
-    steps: 500_000,
-    bytes: 4 << 20,
-    object_bytes: KEPT_BYTES,
-    collect_from: usize::MAX >> 1,
-    exact: false,
-};
+const SOFT: Limits = Limits { steps: 500_000, bytes: 4 << 20, collect_from: usize::MAX >> 1, exact: false };
 /// The limits of a script. They decide what a log entry does, so they are the same in every version.
-const HARD: Limits = Limits {
-    steps: 10_000_000,
-    bytes: 64 << 20,
-    object_bytes: usize::MAX,
-    collect_from: 8 << 20,
-    exact: true,
-};
-/// The largest string that a warm interpreter keeps: Lua makes no second one with the same bytes, so that a script that
-/// makes it anew does not seem to. It then counts fewer steps, but so much fewer that it reaches the end in one
-/// interpreter and its limit in another it cannot.
-const KEPT_BYTES: usize = 128 << 10;
+const HARD: Limits = Limits { steps: 20_000_000, bytes: 64 << 20, collect_from: 8 << 20, exact: true };
 
 /// Garbage is collected between scripts when an interpreter holds this much more than at first.
 const GARBAGE_BYTES: usize = 1 << 20;
@@ -59,7 +43,7 @@ const GARBAGE_BYTES: usize = 1 << 20;
 const COMPILED_MAX: usize = 200;
 const COMPILED_BYTES: usize = 1 << 20;
 /// What a call of a command costs, in steps, beside its own work.
-const CALL_STEPS: usize = 250;
+const CALL_STEPS: usize = 150;
 
 /// What `redis.call` and its like ask of the host.
 const CALL: i64 = 0;
@@ -252,10 +236,7 @@ impl Interpreter {
         drop(running);
         lib::reset(lua);
         budget::open(lua, limits)?;
-        let words = keys.iter().chain(argv).map(Bytes::len);
-        let longest = words.chain([program.body().len()]).max().unwrap_or_default();
-        budget::made(lua, longest)?;
-        let (keys, argv) = budget::making(lua, || Ok((strings(lua, keys)?, strings(lua, argv)?)))?;
+        let (keys, argv) = (strings(lua, keys)?, strings(lua, argv)?);
         let (whole, value): (bool, Value) = lua.scope(|scope| {
             let invoke = scope.create_function_mut(|lua, words: Variadic<Value>| host.invoke(lua, &words))?;
             let (failure, list) = (&self.failure, &self.list_functions);
@@ -294,6 +275,12 @@ impl Interpreter {
         let chunk = self.lua.load(source).set_name("@user_script").set_environment(self.environment.clone());
         let result = budget::open(&self.lua, limits).and_then(|()| chunk.eval());
         (result, budget::close(&self.lua).expect("there is memory"))
+    }
+
+    /// How many steps the last chunk left of its limit.
+    #[cfg(test)]
+    pub fn steps_left(&self) -> u64 {
+        budget::steps_left(&self.lua)
     }
 
     /// The program's code as a function.
@@ -369,7 +356,7 @@ impl Host<'_> {
                 budget::charge_bytes(lua, usize::try_from(work).unwrap_or(usize::MAX))?;
                 let protocol = running(lua).protocol.get();
                 let failed = reply.is_error();
-                Ok((failed, budget::making(lua, || convert::to_lua(lua, reply, protocol))?))
+                Ok((failed, convert::to_lua(lua, reply, protocol)?))
             }
             Err(error) => {
                 self.failed = Some(error);
@@ -451,8 +438,6 @@ fn natives(lua: &Lua) -> Result<Table> {
     natives.raw_set("charge", lua.create_function(move |lua, steps| budget::charge(lua, charge(steps)))?)?;
     let charge_bytes = lua.create_function(move |lua, bytes| budget::charge_bytes(lua, charge(bytes)))?;
     natives.raw_set("charge_bytes", charge_bytes)?;
-    let charge_instructions = move |lua: &Lua, count| budget::charge_instructions(lua, charge(count));
-    natives.raw_set("charge_instructions", lua.create_function(charge_instructions)?)?;
     natives.raw_set("plain", lua.create_function(failure::plain)?)?;
     natives.raw_set("place", lua.create_function(|lua, level| Ok(super::arguments::place(lua, level)))?)?;
     natives.raw_set("compile", lua.create_function(compile_text)?)?;
@@ -478,7 +463,6 @@ fn natives(lua: &Lua) -> Result<Table> {
         ("CHECK", CHECK),
         ("CALL_LIST", CALL_LIST),
         ("COROUTINE_STEPS", budget::COROUTINE_STEPS as i64),
-        ("COROUTINE_INSTRUCTIONS", budget::COROUTINE_INSTRUCTIONS as i64),
         ("NAME_CHARS_MAX", FUNCTION_NAME_CHARS_MAX as i64),
     ] {
         natives.raw_set(name, value)?;

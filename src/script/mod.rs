@@ -10,14 +10,9 @@
 //! Reading order: [`Script`], `interpreter` (how a script runs), `prelude/start.lua` (the library it sees),
 //! [`budget`] (limits), `failure` (errors), `convert` (replies), [`lib`](self) (libraries).
 //!
-//! # What is not exact
-//! What one instruction can cost is bounded by the largest object there may be ([`budget`]), not by what it really does.
-//! That bound is for copying and comparing. Reading a number from a string's digits takes some ten times as long;
-//! and chains in Lua's hash tables are not seen, so that a script can fill them with strings that were chosen to fall into
-//! one place. And `^` is the C library's, to the last digit.
-//! A table from which keys that are tables, functions or coroutines were removed grows at a moment that
-//! depends on addresses, so a script that ends within some bytes of its limit of memory, and has such tables,
-//! may be aborted on one node and not on another.
+//! # The interpreter
+//! It is Lua 5.1 with four changes (`lua-src/README.md`): an instruction says how much work it does, no table's layout depends on
+//! addresses, `^` is computed here, and what scripts must not have is not even linked.
 //!
 //! # Why not replicate effects, as Redis does
 //! It is one round more: the script would run on the leader, before its entry exists, against a state that other

@@ -120,7 +120,7 @@ fn pack_length(output: &mut Output, length: usize, short: u8, long: [u8; 2]) -> 
 fn array_length(output: &mut Output, table: &Table) -> Result<Option<usize>> {
     let (mut count, mut last) = (0, 0);
     for pair in table.pairs::<Value, bool>() {
-        output.meter().steps(1)?;
+        output.meter().steps(budget::VALUE_STEPS)?;
         match pair?.0 {
             Value::Integer(place) if (1..=i32::MAX.into()).contains(&place) => last = place.max(last),
             _ => return Ok(None),
@@ -157,10 +157,6 @@ struct Part {
 
 /// The messages' values; before them, if a part was asked for, where the next begins, or -1.
 fn unpack(lua: &Lua, args: &Arguments, part: Part) -> Result<Variadic<Value>> {
-    budget::making(lua, || unpack_part(lua, args, part))
-}
-
-fn unpack_part(lua: &Lua, args: &Arguments, part: Part) -> Result<Variadic<Value>> {
     let Part { limit, offset } = part;
     let string = args.string(0)?;
     let bytes = string.as_bytes();

@@ -2,7 +2,7 @@
 //! the C library, which may be another on another node.
 //!
 //! The others (`sqrt`, `fmod`, `floor`, `frexp` and so on) have exact results, as have `+ - * / %` and the
-//! ways between numbers and text. The operator `^` has not, and is Lua's own: see the README.
+//! ways between numbers and text. The operator `^` asks the numbers' metatable, which scripts never see.
 
 use mlua::{Lua, Result, Table};
 
@@ -20,6 +20,9 @@ pub fn open(lua: &Lua, math: &Table) -> Result<()> {
         })?;
         math.raw_set(name, function)?;
     }
+    let numbers = lua.create_table()?;
+    numbers.raw_set("__pow", lua.create_function(|_, (base, exponent)| Ok(libm::pow(base, exponent)))?)?;
+    lua.set_type_metatable::<mlua::Number>(Some(numbers));
     Ok(())
 }
 
@@ -56,10 +59,13 @@ mod tests {
         exact("math.exp(0.1)", "1.1051709180756477");
         exact("math.log(10)", "2.3025850929940459");
         exact("math.pow(2, 0.5)", "1.4142135623730951");
+        exact("2 ^ '0.5'", "1.4142135623730951");
         exact("math.atan2(-1, -1)", "-2.3561944901923448");
         exact("math.tanh('0.5')", "0.46211715726000974");
         check("math.log(-1) ~= math.log(-1)", "true");
         check("math.sin({})", "ERR user_script:1: bad argument #1 to 'sin' (number expected, got table)");
+        check("getmetatable(1) == nil and 2 ^ -1", "0.5");
+        check("pcall(function() return 2 ^ nil end)", "false");
         check("math.pow(1)", "ERR user_script:1: bad argument #2 to 'pow' (number expected, got no value)");
     }
 }

@@ -84,8 +84,11 @@ local globals_metatable, string_metatable
 
 globals.getmetatable = function(...)
   local value = ...
-  if type(value) == "string" then
+  local kind = type(value)
+  if kind == "string" then
     return string_metatable
+  elseif kind == "number" then
+    return nil
   end
   if protected[value] then
     return protected[value] == globals and globals_metatable or nil
@@ -157,7 +160,6 @@ end
 
 local function charge_coroutine()
   charge(native.COROUTINE_STEPS)
-  charge_instructions(native.COROUTINE_INSTRUCTIONS)
 end
 
 globals.coroutine.create = function(...)

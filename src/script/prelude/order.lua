@@ -28,11 +28,11 @@ local function order(real)
     error("keys that are tables, functions or coroutines have no order", 4)
   end
   if count > 1 then
-    charge_instructions(count * 8)
+    charge(count * 8)
     sort(keys)
   end
   if strings_count > 1 then
-    charge_instructions(strings_count * 8)
+    charge(strings_count * 8)
     sort(strings)
   end
   for index = 1, strings_count do

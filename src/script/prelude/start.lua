@@ -22,8 +22,8 @@ local byte, find, format, lower, rep, reverse, sub, upper = string.byte, string.
     string.rep, string.reverse, string.sub, string.upper
 local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
 local frexp = math.frexp
-local charge, charge_bytes, charge_instructions, expose, plain, place =
-    native.charge, native.charge_bytes, native.charge_instructions, native.expose, native.plain, native.place
+local charge, charge_bytes, expose, plain, place =
+    native.charge, native.charge_bytes, native.expose, native.plain, native.place
 
 -- Loops shorter than this are not worth a charge.
 local SHORT = 64

@@ -85,7 +85,7 @@ globals.table.sort = function(...)
   check_writable(values)
   if type(values) == "table" then
     local _, doublings = frexp(#values)
-    charge_instructions(#values * doublings)
+    charge(#values * doublings)
   end
   return sort(...)
 end

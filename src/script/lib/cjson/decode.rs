@@ -8,6 +8,9 @@ use mlua::{Error, Lua, Result, String, Table, Value};
 use super::Settings;
 use crate::script::lib::{Meter, VALUES_MAX, number};
 
+/// What a token costs, with what it adds to the value.
+const TOKEN_STEPS: usize = 4;
+
 /// The value of a JSON text.
 pub fn decode(lua: &Lua, text: &String, settings: Settings) -> Result<Value> {
     let text = text.as_bytes();
@@ -159,6 +162,7 @@ impl Decoder<'_> {
     fn token(&mut self) -> Result<Token> {
         let before = self.lexer.at;
         let token = self.lexer.next();
+        self.meter.steps(TOKEN_STEPS)?;
         self.meter.bytes(self.lexer.at - before)?;
         Ok(token)
     }

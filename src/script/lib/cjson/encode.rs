@@ -4,7 +4,7 @@ use mlua::{Error, Lua, Result, String, Table, Value};
 
 use super::{Invalid, Settings};
 use crate::script::lib::{Output, VALUES_MAX, number};
-use crate::script::{keys_in_order, type_name};
+use crate::script::{budget, keys_in_order, type_name};
 
 /// A value as JSON. What is no array is written in the order of its keys: Lua's own can depend on addresses.
 pub fn encode(lua: &Lua, value: &Value, settings: Settings) -> Result<String> {
@@ -111,7 +111,7 @@ impl Encoder<'_> {
     fn array_length(&mut self, table: &Table) -> Result<Option<i64>> {
         let (mut last, mut count) = (0_i32, 0_i32);
         for pair in table.pairs::<Value, bool>() {
-            self.output.meter().steps(1)?;
+            self.output.meter().steps(budget::VALUE_STEPS)?;
             let place = match pair?.0 {
                 Value::Integer(place) => place as f64,
                 Value::Number(place) => place,

@@ -102,7 +102,7 @@ fn instance(lua: &Lua, settings: &Rc<Cell<Settings>>) -> Result<Table> {
     let decode = function(lua, "decode", move |lua, args| {
         only_argument(args)?;
         let text = args.string(0)?;
-        budget::making(lua, || decode::decode(lua, &text, used.get()))
+        decode::decode(lua, &text, used.get())
     })?;
     library.raw_set("decode", decode)?;
     for (name, setter) in SETTERS {

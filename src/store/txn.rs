@@ -1,9 +1,10 @@
 //! Writing the state: the writes of one log entry.
 //!
 //! A script is all or nothing, but it is only a part of its entry. [`Txn::save`] marks a point to which
-//! [`Txn::undo`] goes back: from there on each write notes what it replaces in the buffer, and only while
+//! [`Txn::undo`] goes back: from there on the first write of a key notes what it replaces in the buffer, and only while
 //! somebody may want to go back.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::RwLockWriteGuard;
 
@@ -27,8 +28,9 @@ pub struct Txn<'a> {
 
 /// How things were at a point to go back to.
 struct Saved {
-    /// What the buffer said of each key written since, in the order of the writes.
-    replaced: Vec<(Key, Option<Change>)>,
+    /// What the buffer said of each key written since. Not of each write: what a value was between two of them, nobody
+    /// goes back to, and a large one that grows would be kept as often as it grew.
+    replaced: BTreeMap<Key, Option<Change>>,
     head: Head,
     chance: Chance,
     events: usize,
@@ -71,7 +73,7 @@ impl<'a> Txn<'a> {
         match &mut self.saved {
             Some(saved) => {
                 let replaced = active.set(stored.clone(), change);
-                saved.replaced.push((stored, replaced));
+                saved.replaced.entry(stored).or_insert(replaced);
             }
             None => drop(active.set(stored, change)),
         }
@@ -81,7 +83,7 @@ impl<'a> Txn<'a> {
     pub fn save(&mut self) {
         let chance = self.rng().clone();
         self.saved = Some(Saved {
-            replaced: Vec::new(),
+            replaced: BTreeMap::new(),
             head: self.head().clone(),
             chance,
             events: self.effects.events.len(),
@@ -102,7 +104,7 @@ impl<'a> Txn<'a> {
     pub fn undo(&mut self) {
         let Some(saved) = self.saved.take() else { return };
         let state = self.view.state_mut();
-        for (stored, replaced) in saved.replaced.into_iter().rev() {
+        for (stored, replaced) in saved.replaced {
             // A scan may have noted that there is nothing where something now is again.
             lock_mut(&mut state.gaps).put(&stored);
             match replaced {

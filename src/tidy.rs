@@ -69,10 +69,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// This package's; the interpreter that scripts run in is one of its own.
 fn sources() -> Vec<Source> {
     let src = root().join("src");
     rust_files(&src)
         .into_iter()
+        .filter(|file| !file.starts_with(src.join("script/lua-src")))
         .map(|file| {
             let path = file.strip_prefix(&src).expect("it was found there").to_string_lossy().into_owned();
             Source { path, text: fs::read_to_string(&file).expect("it was just listed") }

@@ -20,8 +20,8 @@ use super::{Plan, live_in};
 use crate::env::sim;
 
 /// Seeds of every run, and how many of them are lived through twice.
-const SEEDS: u64 = 3;
-const TWICE: u64 = 1;
+const SEEDS: u64 = 120;
+const TWICE: u64 = 20;
 /// How long each cluster lives with faults, in simulated time.
 const LASTS: Duration = Duration::from_secs(60);
 /// What a run of a hundred seeds must have had at least, else it has shown nothing.

@@ -23,6 +23,8 @@ pub struct KeysEndInTime {
     /// By how many ms the cluster's time was ahead of the world's when it began, and when that was. All nodes go on from
     /// there, each at its own rate: one that leads after a slower one is right to be ahead of what that one said.
     start: Option<(i128, Duration)>,
+    /// The latest time that was stamped. Who takes the time from a wall clock may not have heard of it yet.
+    latest_ms: u64,
 }
 
 impl KeysEndInTime {
@@ -34,6 +36,11 @@ impl KeysEndInTime {
     fn drifted(&self, time: Duration) -> i128 {
         let ms = i128::try_from(time.as_millis()).unwrap_or(i128::MAX / DRIFT);
         if self.drift { 1 + ms * DRIFT / 1_000 } else { 0 }
+    }
+
+    /// Whoever leads goes on from this time of a wall clock, or from the latest that it finds in its log.
+    fn take_from_wall(&mut self, clock_ms: u64, now: Duration) {
+        self.start = Some((ahead(clock_ms.max(self.latest_ms), now), now));
     }
 }
 
@@ -66,9 +73,10 @@ impl Invariant for KeysEndInTime {
                 if !is_quorum(voters, ignorant) {
                     return Err("most voters kept the time".into());
                 }
-                self.start = Some((ahead(clock_ms, happened.now), happened.now));
+                self.take_from_wall(clock_ms, happened.now);
             }
             Sight::Stamped { clock_ms } => {
+                self.latest_ms = self.latest_ms.max(clock_ms);
                 let stamped = ahead(clock_ms, happened.now);
                 let (began, since) = *self.start.get_or_insert((stamped, happened.now));
                 // Each of the two was rounded down to a millisecond.
@@ -113,9 +121,8 @@ mod tests {
         );
     }
 
-    /// Three clocks that drift; what is wrong with these stamps, each at its time.
-    fn judge(stamps: &[(u64, u64)]) -> Result<(), String> {
-        let mut invariant = KeysEndInTime::of(true);
+    /// What is wrong with these stamps, each at its time.
+    fn judge(invariant: &mut KeysEndInTime, stamps: &[(u64, u64)]) -> Result<(), String> {
         stamps.iter().try_for_each(|(at_ms, clock_ms)| {
             let sight = Sight::Stamped { clock_ms: *clock_ms };
             let now = Duration::from_millis(*at_ms);
@@ -126,8 +133,19 @@ mod tests {
 
     #[test]
     fn a_fast_clock_leads_again_after_a_slow_one() {
+        let judge = |stamps: &[(u64, u64)]| judge(&mut KeysEndInTime::of(true), stamps);
         assert_eq!(judge(&[(0, 5_000), (1_000, 5_950), (1_001, 6_050)]), Ok(()));
         assert!(judge(&[(0, 5_000), (1_000, 5_950), (1_001, 6_060)]).is_err());
+    }
+
+    #[test]
+    fn a_fast_clock_led_before_all_went_down() {
+        let mut invariant = KeysEndInTime::of(true);
+        assert_eq!(judge(&mut invariant, &[(0, 5_000), (1_000, 6_050)]), Ok(()));
+        // A node that lags takes the time from its wall clock; then one leads that does not.
+        invariant.take_from_wall(6_030, Duration::from_millis(1_030));
+        assert_eq!(judge(&mut invariant, &[(1_040, 6_060)]), Ok(()));
+        assert!(judge(&mut invariant, &[(1_041, 6_070)]).is_err());
     }
 
     #[test]

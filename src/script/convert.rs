@@ -5,7 +5,7 @@
 use std::borrow::Borrow;
 
 use bytes::Bytes;
-use mlua::{Function, Lua, Result, Table, Value};
+use mlua::{Lua, Result, Table, Value};
 
 use super::budget::{self, Abort, VALUE_STEPS};
 use crate::error::ClientError;
@@ -13,8 +13,6 @@ use crate::resp::{Protocol, Reply, number};
 
 /// What a value costs in memory beside its bytes.
 const VALUE_BYTES: usize = 64;
-/// The registry's name for the prelude's function of this name.
-pub(super) const ORDER: &str = "order";
 /// As in Redis, where it is the depth of Lua's stack.
 const TOO_DEEP: ClientError = ClientError::fixed("ERR reached lua stack limit");
 
@@ -177,7 +175,7 @@ impl Reader<'_> {
         }
         if let Value::Table(map) = table.raw_get("map")? {
             let mut pairs = Vec::new();
-            for key in keys_in_order(self.lua, &map)?.sequence_values::<Value>() {
+            for key in keys(self.lua, &map)?.sequence_values::<Value>() {
                 let key = key?;
                 let value: Value = map.raw_get(&key)?;
                 let (Some(key), Some(value)) = (self.read(&key, depth + 1)?, self.read(&value, depth + 1)?)
@@ -190,7 +188,7 @@ impl Reader<'_> {
         }
         if let Value::Table(set) = table.raw_get("set")? {
             let mut members = Vec::new();
-            for key in keys_in_order(self.lua, &set)?.sequence_values::<Value>() {
+            for key in keys(self.lua, &set)?.sequence_values::<Value>() {
                 let Some(member) = self.read(&key?, depth + 1)? else { return Ok(None) };
                 members.push(member);
             }
@@ -250,11 +248,16 @@ fn one_line(text: &Bytes) -> Bytes {
     }
 }
 
-/// A list of the keys of a table, in an order that does not depend on how Lua keeps them: numbers, strings,
-/// booleans. It is a table itself: Rust can refer to a few thousand values at once, no more.
+/// A list of the keys of a table, in the order of `next`. It is a table itself: Rust can refer to a few thousand values
+/// at once, no more.
 ///
 /// # Errors
-/// One of them is a table, a function or a coroutine: those have no order that all nodes agree on.
-pub fn keys_in_order(lua: &Lua, table: &Table) -> Result<Table> {
-    lua.named_registry_value::<Function>(ORDER)?.call(table)
+/// The script has used up what it may.
+pub fn keys(lua: &Lua, table: &Table) -> Result<Table> {
+    let keys = lua.create_table()?;
+    for (place, pair) in (1_i64..).zip(table.pairs::<Value, Value>()) {
+        budget::charge(lua, VALUE_STEPS)?;
+        keys.raw_set(place, pair?.0)?;
+    }
+    Ok(keys)
 }

@@ -150,9 +150,8 @@ impl Interpreter {
         let globals = lua.globals();
         lib::open(&lua, &globals)?;
         open_random(&lua, &globals.get("math")?)?;
-        let (environment, order, run, libraries): (Table, Function, Function, Table) =
+        let (environment, run, libraries): (Table, Function, Table) =
             lua.load(PRELUDE_TEXT).set_name(PRELUDE).call((natives(&lua)?, &globals))?;
-        lua.set_named_registry_value(convert::ORDER, order)?;
         lua.set_named_registry_value(ENVIRONMENT, &environment)?;
         let failure = lua.create_function(failure::describe)?;
         let library_environment = libraries.raw_get("environment")?;

@@ -39,7 +39,7 @@ use crate::error::StoreError;
 use crate::resp::Reply;
 
 pub use arguments::{Arguments, function, to_integer, type_name};
-pub use convert::keys_in_order;
+pub use convert::keys;
 pub use interpreter::{Interpreter, compiles, evaluate};
 pub use library::{FUNCTION_NAME_CHARS_MAX, Header, functions};
 pub use program::{Code, Program};

@@ -3,7 +3,7 @@
 use mlua::{Error, Lua, Result, String, Table, Value, Variadic};
 
 use super::{Meter, Output, VALUES_MAX};
-use crate::script::{Arguments, budget, function, keys_in_order, to_integer};
+use crate::script::{Arguments, budget, function, keys, to_integer};
 
 /// Tables that nest deeper than this are written as nil.
 const NESTING_MAX: usize = 16;
@@ -139,7 +139,7 @@ fn pack_array(output: &mut Output, table: &Table, length: usize, level: usize) -
 }
 
 fn pack_map(output: &mut Output, table: &Table, level: usize) -> Result<()> {
-    let keys = keys_in_order(output.meter().lua(), table)?;
+    let keys = keys(output.meter().lua(), table)?;
     pack_length(output, keys.raw_len(), 0x80, [0xde, 0xdf])?;
     for key in keys.sequence_values::<Value>() {
         let key = key?;

@@ -58,8 +58,8 @@ end
 
 -- Base ---------------------------------------------------------------------------------------------------
 
-globals.pairs = ordered_pairs
-globals.next = ordered_next
+globals.pairs = shown_pairs
+globals.next = shown_next
 
 globals.rawget = function(...)
   local shown, key = ...

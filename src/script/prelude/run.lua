@@ -108,13 +108,12 @@ local function register_named(arguments)
     end
   end
   local found = {flags = 0}
-  local keys, count = order(arguments)
-  for index = 1, count do
-    local read = named[lower(text_of(keys[index]))]
+  for key, value in next, arguments do
+    local read = named[lower(text_of(key))]
     if not read then
       fail("ERR unknown argument given to redis.register_function")
     end
-    read(found, rawget(arguments, keys[index]))
+    read(found, value)
   end
   if not found.name then
     fail("ERR redis.register_function must get a function name argument")
@@ -169,13 +168,12 @@ end
 -- What FUNCTION LOAD keeps of a library's functions: name, description or false, and flags of each.
 local function list_functions(library)
   local found = load_library(library)
-  local keys, count = order(found)
   local list = {}
-  for index = 1, count do
-    local entry = found[keys[index]]
-    list[3 * index - 2] = entry.name
-    list[3 * index - 1] = entry.description or false
-    list[3 * index] = entry.flags
+  for _, entry in next, found do
+    local count = #list
+    list[count + 1] = entry.name
+    list[count + 2] = entry.description or false
+    list[count + 3] = entry.flags
   end
   return list
 end
@@ -187,7 +185,6 @@ end
 -- Rust takes one value: a script can return more than Rust could refer to.
 local function leave(ok, value)
   depth = 0
-  walk_table, walk_keys = nil, nil
   globals.KEYS, globals.ARGV = nil, nil
   library_metatable.__index, registered = globals, nil
   return ok, value
@@ -209,7 +206,7 @@ local function call(callee, host, failure, ...)
   end, failure))
 end
 
-return globals._G, order, run, {
+return globals._G, run, {
   call = call,
   environment = library_environment,
   list_functions = list_functions,

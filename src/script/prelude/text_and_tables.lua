@@ -104,7 +104,7 @@ end
 
 globals.table.foreach = function(values, visit)
   check_table(values, 1, "foreach")
-  for key, value in ordered_pairs(values) do
+  for key, value in shown_pairs(values) do
     local result = visit(key, value)
     if result ~= nil then
       return result

@@ -4,9 +4,9 @@ use mlua::{Error, Lua, Result, String, Table, Value};
 
 use super::{Invalid, Settings};
 use crate::script::lib::{Output, VALUES_MAX, number};
-use crate::script::{budget, keys_in_order, type_name};
+use crate::script::{budget, keys, type_name};
 
-/// A value as JSON. What is no array is written in the order of its keys: Lua's own can depend on addresses.
+/// A value as JSON.
 pub fn encode(lua: &Lua, value: &Value, settings: Settings) -> Result<String> {
     let mut encoder = Encoder { settings, output: Output::new(lua), open: Vec::new(), slots: 1 };
     encoder.value(value.clone())?;
@@ -95,12 +95,7 @@ impl Encoder<'_> {
             }
             _ => {
                 self.slots += 2;
-                let keys = keys_in_order(self.output.meter().lua(), &table).map_err(|error| match error {
-                    Error::RuntimeError(_) => {
-                        refuse(&Value::Table(table.clone()), "table key must be a number or string")
-                    }
-                    error => error,
-                })?;
+                let keys = keys(self.output.meter().lua(), &table)?;
                 self.open.push(Open::Object { table, keys, written: 0 });
                 self.output.put(b"{")
             }

@@ -62,6 +62,7 @@ LUA_API int lua_sethook (lua_State *L, lua_Hook func, int mask, int count) {
   L->hook = func;
   L->basehookcount = count;
   luai_debt = 0;  /* [work] counted from here on */
+  if (func != NULL) luaE_beginscript(L);  /* [identity] */
   resethookcount(L);
   L->hookmask = cast_byte(mask);
   return 1;

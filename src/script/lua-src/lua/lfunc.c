@@ -24,7 +24,7 @@
 Closure *luaF_newCclosure (lua_State *L, int nelems, Table *e) {
   Closure *c = cast(Closure *, luaM_malloc(L, sizeCclosure(nelems)));
   luaC_link(L, obj2gco(c), LUA_TFUNCTION);
-  c->c.id = luaE_newid(L);  /* [identity] */
+  c->c.id = 0;  /* [identity] */
   c->c.isC = 1;
   c->c.env = e;
   c->c.nupvalues = cast_byte(nelems);
@@ -35,7 +35,7 @@ Closure *luaF_newCclosure (lua_State *L, int nelems, Table *e) {
 Closure *luaF_newLclosure (lua_State *L, int nelems, Table *e) {
   Closure *c = cast(Closure *, luaM_malloc(L, sizeLclosure(nelems)));
   luaC_link(L, obj2gco(c), LUA_TFUNCTION);
-  c->l.id = luaE_newid(L);  /* [identity] */
+  c->l.id = 0;  /* [identity] */
   c->l.isC = 0;
   c->l.env = e;
   c->l.nupvalues = cast_byte(nelems);

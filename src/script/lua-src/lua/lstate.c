@@ -22,6 +22,7 @@
 #include "lstring.h"
 #include "ltable.h"
 #include "ltm.h"
+#include "lwork.h"
 
 
 #define state_size(x)	(sizeof(x) + LUAI_EXTRASPACE)
@@ -120,7 +121,7 @@ lua_State *luaE_newthread (lua_State *L) {
   lua_State *L1 = tostate(luaM_malloc(L, state_size(lua_State)));
   luaC_link(L, obj2gco(L1), LUA_TTHREAD);
   preinit_state(L1, G(L));
-  L1->id = luaE_newid(L);  /* [identity] */
+  L1->id = 0;  /* [identity] */
   stack_init(L1, L);  /* init stack */
   setobj2n(L, gt(L1), gt(L));  /* share table of globals */
   L1->hookmask = L->hookmask;
@@ -129,6 +130,29 @@ lua_State *luaE_newthread (lua_State *L) {
   resethookcount(L1);
   lua_assert(iswhite(obj2gco(L1)));
   return L1;
+}
+
+
+/*
+** [identity] Objects are numbered when they are first used as a key, for each script anew: a script cannot tell what ran before
+** it. What is there before the first has its numbers before it.
+*/
+void luaE_beginscript (lua_State *L) {
+  global_State *g = G(L);
+  if (g->firstid == 0) {
+    GCObject *o;
+    for (o = g->rootgc; o != NULL; o = o->gch.next) {
+      switch (o->gch.tt) {
+        case LUA_TTABLE: luaH_number(&gco2h(o)->id); break;
+        case LUA_TFUNCTION: luaH_number(&gco2cl(o)->c.id); break;
+        case LUA_TUSERDATA: luaH_number(&rawgco2u(o)->uv.id); break;
+        case LUA_TTHREAD: luaH_number(&gco2th(o)->id); break;
+        default: break;
+      }
+    }
+    g->firstid = luai_lastid;
+  }
+  luai_lastid = g->firstid;
 }
 
 
@@ -158,7 +182,7 @@ LUA_API lua_State *lua_newstate (lua_Alloc f, void *ud) {
   g->frealloc = f;
   g->ud = ud;
   g->mainthread = L;
-  L->id = g->lastid = 0;  /* [identity] */
+  L->id = g->firstid = luai_lastid = 0;  /* [identity] */
   g->uvhead.u.l.prev = &g->uvhead;
   g->uvhead.u.l.next = &g->uvhead;
   g->GCthreshold = 0;  /* mark it as unfinished state */

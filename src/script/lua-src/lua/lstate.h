@@ -90,7 +90,7 @@ typedef struct global_State {
   struct lua_State *mainthread;
   UpVal uvhead;  /* head of double-linked list of all open upvalues */
   struct Table *mt[NUM_TAGS];  /* metatables for basic types */
-  lu_int32 lastid;  /* [identity] of the object made last */
+  lu_int32 firstid;  /* [identity] what a script's numbers begin after; 0 before the first */
   TString *tmname[TM_N];  /* array with tag-method names */
 } global_State;
 
@@ -131,9 +131,6 @@ struct lua_State {
 
 #define G(L)	(L->l_G)
 
-/* [identity] the next object's number */
-#define luaE_newid(L)	(++G(L)->lastid)
-
 
 /*
 ** Union of all collectable objects
@@ -168,6 +165,7 @@ union GCObject {
 
 
 LUAI_FUNC lua_State *luaE_newthread (lua_State *L);
+LUAI_FUNC void luaE_beginscript (lua_State *L);  /* [identity] */
 LUAI_FUNC void luaE_freethread (lua_State *L, lua_State *L1);
 
 #endif

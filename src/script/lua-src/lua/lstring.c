@@ -74,11 +74,17 @@ static TString *newlstr (lua_State *L, const char *str, size_t l,
 
 
 /*
-** [work] All bytes count: else strings that differ in few places fall into one chain, and looking for one compares it
-** with all of them. Long ones are taken eight at a time.
+** [work] All bytes of long strings count: else strings that differ in few places fall into one chain, and looking for one compares it
+** with all of them. They are taken eight at a time.
 */
 static unsigned int hash (const char *str, size_t l) {
   uint64_t h = cast(uint64_t, l) * UINT64_C(0x9e3779b97f4a7c15);
+  if (l < 32) {  /* as ever: it decides in which order the keys of a table come */
+    unsigned int short_h = cast(unsigned int, l);
+    for (; l > 0; l--)
+      short_h ^= (short_h<<5)+(short_h>>2)+cast(unsigned char, str[l-1]);
+    return short_h;
+  }
   for (; l >= 8; str += 8, l -= 8) {
     uint64_t block;
     memcpy(&block, str, 8);
@@ -125,7 +131,7 @@ Udata *luaS_newudata (lua_State *L, size_t s, Table *e) {
   u = cast(Udata *, luaM_malloc(L, s + sizeof(Udata)));
   u->uv.marked = luaC_white(G(L));  /* is not finalized */
   u->uv.tt = LUA_TUSERDATA;
-  u->uv.id = luaE_newid(L);  /* [identity] */
+  u->uv.id = 0;  /* [identity] */
   u->uv.len = s;
   u->uv.metatable = NULL;
   u->uv.env = e;

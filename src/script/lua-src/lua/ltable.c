@@ -64,7 +64,7 @@
 #define hashpointer(t,p)	hashmod(t, IntPoint(p))
 
 /* [identity] an address would put a key at another place on another machine */
-#define hashid(t,o)	hashmod(t, (o)->id)
+#define hashid(t,o)	hashmod(t, luaH_number(&(o)->id))
 
 
 /*
@@ -80,6 +80,15 @@ static const Node dummynode_ = {
   {{NULL}, LUA_TNIL},  /* value */
   {{{NULL}, LUA_TNIL, NULL}}  /* key */
 };
+
+
+/*
+** [identity] the number of an object
+*/
+lu_int32 luaH_number (lu_int32 *id) {
+  if (*id == 0) *id = ++luai_lastid;
+  return *id;
+}
 
 
 /*
@@ -378,7 +387,7 @@ static void rehash (lua_State *L, Table *t, const TValue *ek) {
 Table *luaH_new (lua_State *L, int narray, int nhash) {
   Table *t = luaM_new(L, Table);
   luaC_link(L, obj2gco(t), LUA_TTABLE);
-  t->id = luaE_newid(L);  /* [identity] */
+  t->id = 0;  /* [identity] */
   t->metatable = NULL;
   t->flags = cast_byte(~0);
   /* temporary values (kept only if some malloc fails) */

@@ -34,6 +34,7 @@
 
 
 _Thread_local uint64_t luai_debt;  /* [work] */
+_Thread_local lu_int32 luai_lastid;  /* [identity] */
 
 
 const TValue *luaV_tonumber (const TValue *obj, TValue *n) {

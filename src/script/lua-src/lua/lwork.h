@@ -18,6 +18,9 @@
 /* one interpreter runs on a thread at a time, and no place that works is told which */
 extern _Thread_local uint64_t luai_debt;
 
+/* the number of the object that was numbered last: see luaE_beginscript */
+extern _Thread_local lu_int32 luai_lastid;
+
 #define luai_work(steps)	(luai_debt += (uint64_t)(steps))
 
 /* going through bytes once: to copy, compare or hash them */

@@ -43,7 +43,7 @@ const GARBAGE_BYTES: usize = 1 << 20;
 const COMPILED_MAX: usize = 200;
 const COMPILED_BYTES: usize = 1 << 20;
 /// What a call of a command costs, in steps, beside its own work.
-const CALL_STEPS: usize = 150;
+const CALL_STEPS: usize = 100;
 
 /// What `redis.call` and its like ask of the host.
 const CALL: i64 = 0;

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod glob;
+mod mutants;
 
 pub mod env;
 pub mod metrics;

@@ -17,7 +17,7 @@ use crate::metrics::{Kind, Metric, Metrics};
 
 /// The layers from low to high: a module uses only those in lines above its own.
 const LAYERS: [&[&str]; 10] = [
-    &["error", "metrics", "glob", "env"],
+    &["error", "metrics", "glob", "mutants", "env"],
     &["resp", "store", "config"],
     &["types", "pubsub", "acl"],
     &["script", "tracking"],

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::commands;
 use crate::error::StoreError;
+use crate::mutants::{Mutant, planted};
 use crate::resp::Reply;
 use crate::store::{Author, Called, Event, Store, Touch, Txn};
 use crate::types::{expiry, keyspace};
@@ -284,6 +285,9 @@ impl Machine {
     pub fn install(&mut self, snapshot: &Path) -> Result<(), StoreError> {
         let (_, stamp) = self.store.install(snapshot)?;
         self.stamp = decode_stamp(&stamp)?;
+        if planted(Mutant::SnapshotWithoutOrigins) {
+            self.stamp.origins = Origins::default();
+        }
         Ok(())
     }
 }
@@ -307,7 +311,7 @@ fn run(tx: &mut Txn, command: &Proposed) -> Result<Reply, StoreError> {
 }
 
 fn holds(tx: &Txn, guard: &Guard) -> Result<bool, StoreError> {
-    Ok(keyspace::watched(tx, guard.db, &guard.key)? == guard.revision)
+    Ok(keyspace::watched(tx, guard.db, &guard.key)? == guard.revision || planted(Mutant::WatchBlind))
 }
 
 fn run_call(tx: &mut Txn, call: &Call) -> Result<Reply, StoreError> {

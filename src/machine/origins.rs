@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::entry::GroupHeader;
+use crate::mutants::{Mutant, planted};
 use crate::resp::Reply;
 
 /// One row a node; the rows of its former boots are overwritten.
@@ -51,7 +52,8 @@ impl Origins {
             *row = Row { boot: group.boot, ..Row::default() };
         }
         if group.boot < row.boot || group.sequence <= row.last {
-            return Admission::Repeat;
+            let is_applied = planted(Mutant::RepeatApplied) && group.boot == row.boot;
+            return if is_applied { Admission::Apply } else { Admission::Repeat };
         }
         if group.sequence != row.last + 1 {
             return Admission::Gap;

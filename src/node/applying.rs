@@ -13,6 +13,7 @@ use super::propose::Proposals;
 use super::waiting::Waiting;
 use crate::machine::{Applied, Machine, Position};
 use crate::metrics::Metrics;
+use crate::mutants::{Mutant, planted};
 use crate::pubsub::Hub;
 use crate::raft::Listener;
 use crate::session::{Filter, Kind, Registry};
@@ -38,7 +39,14 @@ impl Applying {
     /// Hands messages to subscribers; how many each reached, by its place among the events.
     fn deliver(&self, events: &[Event]) -> Arc<Vec<i64>> {
         let mut receivers = Vec::new();
-        for (place, event) in events.iter().enumerate() {
+        let mut events = events.iter().collect::<Vec<_>>();
+        if planted(Mutant::MessagesReordered) {
+            events.reverse();
+        }
+        if planted(Mutant::MessagesDoubled) {
+            events.extend_from_within(..);
+        }
+        for (place, event) in events.into_iter().enumerate() {
             match event {
                 Event::Message { channel, payload } => {
                     receivers.resize(place, 0);

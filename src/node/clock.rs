@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::env::Env;
 use crate::env::observer::Sight;
+use crate::mutants::{Mutant, planted};
 
 /// This node's idea of the cluster's time.
 pub struct ClusterClock {
@@ -101,7 +102,8 @@ impl ClusterClock {
         let mut state = self.state.lock().expect("no holder panics");
         debug_assert!(!leading || *self.kept.borrow(), "who does not know the time does not lead");
         if leading && !state.leading {
-            state.ms = self.elapsed(&state);
+            let by_wall = planted(Mutant::LeaderByWallClock);
+            state.ms = if by_wall { self.env.clock.wall_ms() } else { self.elapsed(&state) };
             state.at = self.env.clock.monotonic();
         }
         state.leading = leading;

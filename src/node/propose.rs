@@ -28,6 +28,7 @@ use crate::env::Env;
 use crate::error::{ClientError, text};
 use crate::machine::entry::GroupBuilder;
 use crate::machine::{Calls, Outcome};
+use crate::mutants::{Mutant, planted};
 use crate::raft::wire::{Request, Response};
 use crate::raft::{Identity, Peers, View};
 use crate::resp::Reply;
@@ -377,7 +378,8 @@ impl Proposals {
         for sent in &mut state.sent {
             // It left this node: it is sent on, and may be applied, whoever still waits for it.
             for waiter in sent.waiters.extract_if(.., |waiter| late(waiter.since)) {
-                waiter.fail(text::UNKNOWN_OUTCOME);
+                let definite = planted(Mutant::UnknownAsRefused);
+                waiter.fail(if definite { text::NO_LEADER } else { text::UNKNOWN_OUTCOME });
             }
         }
         // What was never sent is dropped whole once its oldest client gives up, so that an error here
@@ -412,7 +414,13 @@ impl State {
 }
 
 impl Sent {
-    fn answer(self, replies: &Arc<Vec<Reply>>, receivers: &Arc<Vec<i64>>, calls: &Calls) {
+    fn answer(mut self, replies: &Arc<Vec<Reply>>, receivers: &Arc<Vec<i64>>, calls: &Calls) {
+        if planted(Mutant::CrossedReplies)
+            && let [first, .., last] = &mut self.waiters[..]
+            && first.range.len() == last.range.len()
+        {
+            std::mem::swap(&mut first.sender, &mut last.sender);
+        }
         for waiter in self.waiters {
             let (replies, receivers) = (Arc::clone(replies), Arc::clone(receivers));
             let calls = Arc::clone(calls);

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::applied::AppliedWatch;
+use super::applied::{AppliedWatch, Reached};
 use super::clock::ClusterClock;
 use super::gather::{self, Contributor, Gather};
 use crate::env::Env;
 use crate::error::{ClientError, text};
+use crate::mutants::{Mutant, planted};
 use crate::raft::wire::{Request, Response};
 use crate::raft::{Consensus, Peers, View};
 
@@ -80,6 +81,10 @@ impl Reads {
     /// # Errors
     /// When no leader confirmed itself in time.
     pub async fn barrier(&self, contributor: &Contributor) -> Result<Barrier, ClientError> {
+        if planted(Mutant::ReadWithoutBarrier) {
+            let Reached { index, clock_ms } = self.applied.reached();
+            return Ok(Barrier { index, clock_ms });
+        }
         let (sender, receiver) = oneshot::channel();
         let since = self.env.clock.monotonic();
         let ring = {
@@ -149,7 +154,7 @@ impl Reads {
         &self,
         consensus: &Consensus,
         view: &watch::Receiver<View>,
-        local: Vec<Waiter>,
+        mut local: Vec<Waiter>,
         remote: Vec<oneshot::Sender<Response>>,
     ) {
         let figures = &self.peers.metrics().recorded;
@@ -181,6 +186,9 @@ impl Reads {
                     }
                 }
                 figures.round_seconds.record(self.env.clock.monotonic().saturating_sub(began));
+                if planted(Mutant::BarrierReused) {
+                    local.append(&mut self.state.lock().expect("no holder panics").local);
+                }
                 for waiter in local {
                     drop(waiter.sender.send(Ok(barrier)));
                 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::env::Clock;
+use crate::mutants::{Mutant, planted};
 
 /// Below this much free space a disk is low. LMDB reports a full disk as an I/O error, which ends the node: growth stops
 /// well before.
@@ -36,7 +37,7 @@ impl Room {
 
     /// Whether some disk is nearly full.
     pub fn is_short(&self) -> bool {
-        self.short.load(Ordering::Relaxed)
+        self.short.load(Ordering::Relaxed) && !planted(Mutant::LowDiskIgnored)
     }
 
     /// Takes note of what this node's disk has left. Returns whether that is too little.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::env::BoxFuture;
 use crate::machine::entry;
+use crate::mutants::{Mutant, planted};
 use crate::raft::wire::{Request, Response};
-use crate::raft::{Consensus, Role, Service};
+use crate::raft::{self, Consensus, Role, Service};
 
 use super::clock::ClusterClock;
 use super::lead::Lead;
@@ -44,13 +45,23 @@ impl Member {
         asked.unwrap_or_else(|error| refused(&error.to_string()))
     }
 
+    /// A number for a new node, be it where another was.
+    async fn number_for(&self, new: &raft::Member) -> Result<u64, raft::Refused> {
+        let members = self.consensus.view().borrow().members.clone();
+        let former = members.into_iter().find(|(_, member)| member.peer_address == new.peer_address);
+        match former {
+            Some((number, _)) if planted(Mutant::NumberReused) => Ok(number),
+            _ => self.consensus.mint_node_id().await,
+        }
+    }
+
     async fn join(self, from: u64, request: Request) -> Response {
         if !self.leads() {
             // A member's question was handed on once already.
             return if from == 0 { self.hand_on(request).await } else { refused("not the leader") };
         }
         match request {
-            Request::Join { .. } => match self.consensus.mint_node_id().await {
+            Request::Join { member } => match self.number_for(&member).await {
                 Ok(node) => Response::Joined { cluster: self.consensus.identity().cluster, node },
                 Err(error) => refused(&error.to_string()),
             },

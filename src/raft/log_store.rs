@@ -20,6 +20,7 @@ use super::observed;
 use super::types::{Entry, LogId, Put, Take, Types, Vote, entry_from_log, entry_to_log, from_log, to_log};
 use crate::env::Env;
 use crate::env::observer::{Extent, Sight};
+use crate::mutants::{Mutant, planted};
 
 /// What one read of the log may return, in bytes of entries; it returns at least one.
 const READ_BYTES_MAX: usize = 2 << 20;
@@ -161,7 +162,12 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.env.saw(|| Sight::Voted(observed::ballot(vote)));
-        durable(|done| self.wal.save_vote(encode_vote(vote), done)).await?;
+        let save = |done| self.wal.save_vote(encode_vote(vote), done);
+        if planted(Mutant::VoteBeforeSync) {
+            save(Box::new(drop));
+        } else {
+            durable(save).await?;
+        }
         self.env.saw(|| Sight::VoteKept(observed::ballot(vote)));
         Ok(())
     }
@@ -185,6 +191,11 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let entries = entries.into_iter().map(|entry| entry_to_log(&entry)).collect::<Vec<_>>();
         entries.iter().for_each(|entry| self.env.saw(|| observed::appended(entry)));
+        if planted(Mutant::AppendBeforeSync) {
+            self.wal.append(entries, Box::new(drop));
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         let (env, last) = (self.env.clone(), entries.last().map(|entry| entry.id));
         let done = move |result: io::Result<()>| {
             if let (Ok(()), Some(last)) = (&result, &last) {

@@ -21,6 +21,7 @@ use crate::env::{Env, Exit};
 use crate::error::StoreError;
 use crate::machine::{Applied, Machine, Outcome, Position, Stamp};
 use crate::metrics::Metrics;
+use crate::mutants::{Mutant, planted};
 use crate::store::Store;
 
 /// Who hears of what was applied. Called in log order, from the task that applies; must not block.
@@ -168,7 +169,7 @@ impl RaftStateMachine<Types> for StateMachine {
             store: Arc::clone(self.machine.store()),
             scratch: self.scratch.clone(),
             // A checkpoint already under way is as good: it ends with a durable stamp as well.
-            wait: frozen || self.machine.store().is_checkpointing(),
+            wait: (frozen || self.machine.store().is_checkpointing()) && !planted(Mutant::LogGoneTooEarly),
             checkpoints,
         }
     }

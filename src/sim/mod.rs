@@ -16,6 +16,7 @@ mod cluster;
 mod faults;
 mod invariants;
 mod judge;
+mod mutants;
 mod recorder;
 mod subscriber;
 mod workload;
@@ -394,7 +395,8 @@ fn a_low_disk_refuses_growth_until_there_is_room() {
         assert!(client.call(&["SET", "key", "1"]).await.is_reply());
         world.set_disk_capacity("n2", 100 << 20);
         clock.sleep(SECOND * 4).await;
-        assert_eq!(client.call(&["SET", "key", "2"]).await, Answer::NotApplied);
+        let growth = client.call(&["SET", "key", "2"]).await;
+        assert_eq!(growth, Answer::NotApplied, "growth on a low disk");
         assert_eq!(client.call(&["GET", "key"]).await.number(), Some(1));
         assert_eq!(client.call(&["DEL", "key"]).await.number(), Some(1));
         world.set_disk_capacity("n2", 64 << 30);

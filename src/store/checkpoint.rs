@@ -21,6 +21,7 @@ use super::layers::Layer;
 use super::{Frozen, Store, lock, lock_mut};
 use crate::env::{Exit, Round};
 use crate::error::StoreError;
+use crate::mutants::{Mutant, planted};
 
 /// Who is told about a stamp that became durable.
 pub(super) type Observer = Arc<dyn Fn(&Bytes) + Send + Sync>;
@@ -36,6 +37,9 @@ impl Store {
         let next = Layer::after(&state.active);
         let layer = std::mem::replace(&mut state.active, next);
         self.gauges.frozen(layer.bytes(), self.env.clock.monotonic());
+        if planted(Mutant::LogGoneTooEarly) {
+            *lock(&self.durable) = Some(stamp.clone());
+        }
         state.frozen = Some(Arc::new(Frozen { layer, mark: Mark { head: state.head.clone(), stamp } }));
         drop(state);
         self.worker.wake();
@@ -106,6 +110,15 @@ impl Store {
         };
         let Some(frozen) = frozen else { return Ok(None) };
         let start = self.env.clock.monotonic();
+        if planted(Mutant::DataBeforeStamp)
+            && let Some(former) = engine.reader()?.mark()?
+        {
+            engine.commit(&mut frozen.layer.range(super::layers::ALL), &former)?;
+        }
+        if planted(Mutant::CheckpointInHalves) {
+            let half = frozen.layer.len() / 2;
+            engine.commit(&mut frozen.layer.range(super::layers::ALL).take(half), &frozen.mark)?;
+        }
         engine.commit(&mut frozen.layer.range(super::layers::ALL), &frozen.mark)?;
         let stamp = frozen.mark.stamp.clone();
         *lock(&self.durable) = Some(stamp.clone());

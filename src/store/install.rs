@@ -7,8 +7,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Head, State, Store, directory, lock, snapshot};
+use super::{Head, State, Store, Table, directory, lock, snapshot};
 use crate::error::StoreError;
+use crate::mutants::{Mutant, planted};
 
 /// How much is handed to the database at a time: what a load holds in memory.
 const BATCH_BYTES: usize = 16 << 20;
@@ -32,7 +33,10 @@ impl Store {
         let mark = reader.mark().clone();
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
-        while let Some(records) = reader.next_block()? {
+        while let Some(mut records) = reader.next_block()? {
+            if planted(Mutant::SnapshotWithoutDeadlines) {
+                records.retain(|record| record.stored.as_bytes()[0] != Table::Expiry as u8);
+            }
             batch_bytes += records.iter().map(|record| record.packed.len()).sum::<usize>();
             batch.extend(records);
             if batch_bytes >= BATCH_BYTES {

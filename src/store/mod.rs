@@ -64,6 +64,7 @@ use bytes::Bytes;
 
 use crate::env::{Env, Round, WorkerHandle};
 use crate::error::StoreError;
+use crate::mutants::{Mutant, planted};
 
 use checkpoint::{Gauges, Observer};
 use engine::{Engine, Mark, Reader};
@@ -254,6 +255,8 @@ impl Store {
     /// dropped. `now_ms` and `seed` are the entry's; the clock does not go back whatever the entry says. For the one thread that applies entries.
     #[must_use]
     pub fn txn(&self, now_ms: u64, seed: u64) -> Txn<'_> {
+        let now_ms = if planted(Mutant::LocalExpiry) { self.env.clock.wall_ms() } else { now_ms };
+        let seed = if planted(Mutant::OwnChance) { self.env.rng.next_u64() } else { seed };
         Txn::new(self.write(), now_ms, seed, &self.gauges, &self.local)
     }
 

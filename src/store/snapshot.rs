@@ -43,6 +43,7 @@ use super::key::{self, Key};
 use super::{Head, Store, Table};
 use crate::env::{Disk, File};
 use crate::error::StoreError;
+use crate::mutants::{Mutant, planted};
 
 const MAGIC: &[u8; 8] = b"QUORATE\0";
 const VERSION: u32 = 1;
@@ -112,7 +113,9 @@ pub(super) fn write(
     }
     let (records, bytes) = writer.finish()?;
     disk.rename(&aside, path)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    if !planted(Mutant::DirectoryNotSynced) {
+        disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    }
     Ok(SnapshotInfo { stamp: mark.stamp.clone(), head: mark.head.clone(), records, bytes })
 }
 

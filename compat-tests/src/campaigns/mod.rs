@@ -9,6 +9,7 @@ mod disk_full;
 mod failover;
 mod faults;
 mod fuzz;
+mod mutants;
 mod power_cut;
 mod sim;
 mod sync_error;
@@ -44,7 +45,7 @@ pub const LAB: [Campaign; 6] = [
 ];
 
 /// Those that build what they run.
-pub const BUILT: [Campaign; 2] = [sim::CAMPAIGN, fuzz::CAMPAIGN];
+pub const BUILT: [Campaign; 3] = [mutants::CAMPAIGN, sim::CAMPAIGN, fuzz::CAMPAIGN];
 
 /// The size of a node's disk. Nodes want some of it to be left free.
 const DISK_BYTES: u64 = 2 << 30;

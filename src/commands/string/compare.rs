@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::commands::{Access, Args, Flags, Group, Keys, Read, Spec, Write};
 use crate::error::{ClientError, Result, text};
+use crate::mutants::{Mutant, planted};
 use crate::resp::Reply;
 use crate::store::{Txn, View};
 use crate::types::{Class, Place, keyspace, string};
@@ -42,7 +43,7 @@ impl Comparison {
             return Ok(matches!(self, Self::NotEqual(_) | Self::DigestNotEqual(_)));
         };
         Ok(match self {
-            Self::Equal(wanted) => value == wanted,
+            Self::Equal(wanted) => value == wanted || planted(Mutant::ComparisonBlind),
             Self::NotEqual(unwanted) => value != unwanted,
             Self::DigestEqual(wanted) => has_digest(value, wanted)?,
             Self::DigestNotEqual(unwanted) => !has_digest(value, unwanted)?,

@@ -21,6 +21,7 @@ use super::shared::{Shared, Step};
 use super::view::Slot;
 use super::{Done, LogEntry, LogId, LogState, SyncStats, index};
 use crate::env::{Clock, Round, WorkerHandle};
+use crate::mutants::{Mutant, planted};
 
 /// The batch buffer is given back to the system when a batch has made it bigger than this.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
@@ -194,11 +195,16 @@ impl Writer {
             self.batch.done.drain(..).for_each(|done| done(Ok(())));
             return Ok(());
         }
+        if planted(Mutant::AckBeforeSync) {
+            self.batch.done.drain(..).for_each(|done| done(Ok(())));
+        }
         let segment = &self.current().segment;
         let start = self.clock.monotonic();
         segment.file.write_at(&self.batch.bytes, self.position.end).map_err(segment.failed("writing"))?;
         let written = self.clock.monotonic();
-        segment.file.sync().map_err(segment.failed("syncing"))?;
+        if !planted(Mutant::SyncLeftOut) {
+            segment.file.sync().map_err(segment.failed("syncing"))?;
+        }
         let synced = self.clock.monotonic();
         self.shared.durable(&self.position.state);
         self.batch.done.drain(..).for_each(|done| done(Ok(())));

@@ -1,0 +1,40 @@
+//! What is done to a cluster to bring a bug to light: little, so that each is found in seconds.
+
+use std::time::Duration;
+
+use super::{Campaign, Lived};
+use crate::sim::faults::Fault;
+use crate::sim::{PEACE, Plan, WAR, run};
+
+/// Nothing happens.
+pub const CALM: Campaign = Campaign { name: "calm", live: |seed| live(seed, &[]), seeds: 2 };
+
+/// The network is slow.
+pub const SLOW: Campaign =
+    Campaign { name: "slow", live: |seed| live(seed, &[Fault::Latency, Fault::SlowDisk]), seeds: 2 };
+
+/// Leaders are cut off or stand still, and clients reach them all the same.
+pub const CUTS: Campaign = Campaign {
+    name: "cuts",
+    live: |seed| live(seed, &[Fault::IsolateLeader, Fault::PauseLeader, Fault::CrashLeader, Fault::Halves]),
+    seeds: 3,
+};
+
+/// Nodes lose their disks, and others join.
+pub const NEWCOMERS: Campaign = Campaign {
+    name: "newcomers",
+    live: |seed| live(seed, &[Fault::Wipe, Fault::Join, Fault::Latency]),
+    seeds: 3,
+};
+
+/// Wall clocks jump, and leaders change.
+pub const CLOCKS: Campaign =
+    Campaign { name: "clocks", live: |seed| live(seed, &[Fault::WallClock, Fault::HandOver]), seeds: 3 };
+
+/// All of them.
+pub const ALL: [Campaign; 5] = [CALM, SLOW, CUTS, NEWCOMERS, CLOCKS];
+
+fn live(seed: u64, faults: &'static [Fault]) -> Lived {
+    let (base, seconds, think_ms) = if faults.is_empty() { (PEACE, 2, 100) } else { (WAR, 8, 250) };
+    run(seed, &Plan { faults, think_ms, lasts: Duration::from_secs(seconds), ..base }).map(drop)
+}

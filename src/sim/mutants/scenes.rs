@@ -1,0 +1,140 @@
+//! What clients at random do not come upon: one thing after another.
+
+use super::{Campaign, Lived};
+use crate::sim::client::Client;
+use crate::sim::cluster::HOSTS;
+use crate::sim::{RECOVERY, SECOND, a_low_disk_refuses_growth_until_there_is_room, with_cluster};
+
+/// A disk has little room.
+pub const LOW_DISK: Campaign = Campaign {
+    name: "a low disk refuses growth",
+    live: |_| {
+        a_low_disk_refuses_growth_until_there_is_room();
+        Ok(())
+    },
+    seeds: 1,
+};
+
+/// A node loses power within one write, sync or renaming after another, while the others go on.
+pub const POWER_CUTS: Campaign = Campaign { name: "power cuts at every step", live: power_cuts, seeds: 2 };
+
+/// A node is away for longer than the log reaches, so that it is sent a snapshot.
+pub const SNAPSHOTS: Campaign = Campaign { name: "a snapshot is sent", live: snapshots, seeds: 2 };
+
+/// A node loses power while it makes a checkpoint, for which its disk takes seconds.
+pub const SLOW_CHECKPOINTS: Campaign =
+    Campaign { name: "power cuts in slow checkpoints", live: slow_checkpoints, seeds: 2 };
+
+/// A script draws lots.
+pub const LOTS: Campaign = Campaign { name: "lots are drawn", live: lots, seeds: 1 };
+
+/// All disks take longer than a node waits before it sends its clients' commands again.
+pub const STALLS: Campaign = Campaign { name: "all disks are slow", live: stalls, seeds: 1 };
+
+/// All of them.
+pub const ALL: [Campaign; 6] = [STALLS, LOTS, LOW_DISK, POWER_CUTS, SNAPSHOTS, SLOW_CHECKPOINTS];
+
+fn power_cuts(seed: u64) -> Lived {
+    with_cluster(seed, async |cluster| {
+        let world = cluster.world();
+        let env = world.client_env();
+        let mut client = Client::of(&cluster, "n1");
+        for round in 0..40 {
+            world.crash_at_disk_change("n3", 1 + env.rng.next_u64() % 30);
+            write(&mut client, 8).await;
+            cluster.start_all();
+            if round % 8 == 7 {
+                // All at once: what none of them had synced is lost.
+                HOSTS.into_iter().for_each(|host| world.crash(host));
+                cluster.start_all();
+            }
+            env.clock.sleep(SECOND / 4).await;
+            if let Some(failure) = cluster.failures().first() {
+                return Err(failure.clone());
+            }
+        }
+        cluster.settle(RECOVERY).await
+    })
+}
+
+fn slow_checkpoints(seed: u64) -> Lived {
+    with_cluster(seed, async |cluster| {
+        let world = cluster.world();
+        let clock = world.client_env().clock;
+        let mut client = Client::of(&cluster, "n1");
+        for _ in 0..10 {
+            write(&mut client, 2).await;
+            world.set_disk_latency("n3", SECOND, 6 * SECOND);
+            clock.sleep(SECOND * 11 / 2).await;
+            world.crash("n3");
+            world.set_disk_latency("n3", SECOND / 10_000, SECOND / 2_000);
+            cluster.start_all();
+            clock.sleep(SECOND).await;
+            if let Some(failure) = cluster.failures().first() {
+                return Err(failure.clone());
+            }
+        }
+        cluster.settle(RECOVERY).await
+    })
+}
+
+fn stalls(seed: u64) -> Lived {
+    with_cluster(seed, async |cluster| {
+        let world = cluster.world();
+        for asked in 1..=4 {
+            HOSTS.into_iter().for_each(|host| world.set_disk_latency(host, SECOND * 5 / 2, SECOND * 3));
+            Client::of(&cluster, "n1").call(&["INCR", "counter"]).await;
+            HOSTS.into_iter().for_each(|host| world.set_disk_latency(host, SECOND / 10_000, SECOND / 2_000));
+            cluster.settle(RECOVERY).await?;
+            let counted = Client::of(&cluster, "n2").call(&["GET", "counter"]).await;
+            if counted.number().is_none_or(|counted| counted > asked) {
+                return Err(format!("{counted:?}, which is more than was asked for: {asked}"));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn lots(seed: u64) -> Lived {
+    const DRAW: &str = "return redis.call('SET', KEYS[1], math.random(1000000))";
+    with_cluster(seed, async |cluster| {
+        for _ in 0..4 {
+            Client::new(&cluster).call(&["EVAL", DRAW, "1", "lot"]).await;
+        }
+        cluster.settle(RECOVERY).await
+    })
+}
+
+fn snapshots(seed: u64) -> Lived {
+    with_cluster(seed, async |cluster| {
+        let world = cluster.world();
+        let clock = world.client_env().clock;
+        let mut client = Client::of(&cluster, "n1");
+        for _ in 0..4 {
+            world.crash("n3");
+            write(&mut client, 6).await;
+            // The others make a checkpoint, and let go of their log.
+            clock.sleep(SECOND * 4).await;
+            cluster.start("n3");
+            clock.sleep(SECOND).await;
+            write(&mut client, 2).await;
+            if let Some(failure) = cluster.failures().first() {
+                return Err(failure.clone());
+            }
+        }
+        cluster.settle(RECOVERY).await
+    })
+}
+
+/// A bit of everything that a checkpoint holds, and enough that one is made every few rounds.
+async fn write(client: &mut Client, rounds: usize) {
+    let text = "x".repeat(1_000);
+    for round in 0..rounds {
+        let keys = (0..8).map(|place| format!("key-{}", (8 * round + place) % 50)).collect::<Vec<_>>();
+        let mut commands = keys.iter().map(|key| vec!["SET", key, &text]).collect::<Vec<_>>();
+        let fleeting = format!("fleeting-{round}");
+        commands.push(vec!["SET", &fleeting, "1", "PX", "8000"]);
+        commands.extend([vec!["MULTI"], vec!["INCR", "left"], vec!["INCR", "right"], vec!["EXEC"]]);
+        client.pipeline(&commands.iter().map(|command| &command[..]).collect::<Vec<_>>()).await;
+    }
+}

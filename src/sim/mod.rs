@@ -147,6 +147,7 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     }
     cluster.settle(give_up.saturating_sub(world.elapsed())).await?;
     serve(cluster).await?;
+    env.clock.sleep(subscriber::COMES_BACK).await;
     finish(cluster, &shared).await?;
     if !ended(world, &subscribers, RECOVERY).await {
         return Err("a subscriber never gets the last message".into());

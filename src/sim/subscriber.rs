@@ -1,5 +1,7 @@
 //! A subscriber of one node, which comes back whenever its connection breaks.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::AsyncWriteExt;
@@ -10,6 +12,12 @@ use super::client::receive;
 use super::cluster::Cluster;
 use super::workload::{CHANNEL, EVENTS, LAST, Shared};
 
+/// A host that is down is asked again less and less often: then rather anew.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it takes at most until all are there again, once all is well.
+pub const COMES_BACK: Duration = Duration::from_secs(2);
+
 /// Writes down what comes, until the last message has.
 pub async fn run(cluster: Cluster, shared: Shared, host: &'static str, number: u64) {
     // Each connection is a subscriber of its own: what came while there was none is not missed.
@@ -18,7 +26,7 @@ pub async fn run(cluster: Cluster, shared: Shared, host: &'static str, number: u
             return;
         }
         let env = cluster.world().client_env();
-        let pause = std::time::Duration::from_millis(50 + Dice(env.rng).below(200));
+        let pause = Duration::from_millis(50 + Dice(env.rng).below(200));
         env.clock.sleep(pause).await;
     }
 }
@@ -26,7 +34,12 @@ pub async fn run(cluster: Cluster, shared: Shared, host: &'static str, number: u
 /// Whether the last message came; nothing if the connection broke.
 async fn listen(cluster: &Cluster, shared: &Shared, host: &str, subscriber: u64) -> Option<bool> {
     let env = cluster.world().client_env();
-    let mut stream = env.net.connect(&format!("{host}:6379")).await.ok()?;
+    let address = format!("{host}:6379");
+    let mut stream = tokio::select! {
+        biased;
+        stream = env.net.connect(&address) => stream.ok()?,
+        () = env.clock.sleep(PATIENCE) => return None,
+    };
     let pattern = format!("{}{EVENTS}*", events::CHANNEL);
     let mut request = Vec::new();
     for words in [["PSUBSCRIBE", &pattern], ["SUBSCRIBE", CHANNEL]] {

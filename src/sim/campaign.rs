@@ -20,7 +20,7 @@ use super::{Plan, live_in};
 use crate::env::sim;
 
 /// Seeds of every run, and how many of them are lived through twice.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 87;
 const TWICE: u64 = 20;
 /// How long each cluster lives with faults, in simulated time.
 const LASTS: Duration = Duration::from_secs(60);

@@ -39,14 +39,11 @@ impl Applying {
     /// Hands messages to subscribers; how many each reached, by its place among the events.
     fn deliver(&self, events: &[Event]) -> Arc<Vec<i64>> {
         let mut receivers = Vec::new();
-        let mut events = events.iter().collect::<Vec<_>>();
-        if planted(Mutant::MessagesReordered) {
-            events.reverse();
-        }
-        if planted(Mutant::MessagesDoubled) {
-            events.extend_from_within(..);
-        }
-        for (place, event) in events.into_iter().enumerate() {
+        let again = if planted(Mutant::MessagesDoubled) { events } else { &[] };
+        let mut left = events.iter().chain(again);
+        let is_reordered = planted(Mutant::MessagesReordered);
+        let in_order = std::iter::from_fn(|| if is_reordered { left.next_back() } else { left.next() });
+        for (place, event) in in_order.enumerate() {
             match event {
                 Event::Message { channel, payload } => {
                     receivers.resize(place, 0);

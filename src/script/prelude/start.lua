@@ -9,7 +9,7 @@
 -- A script calls each of these functions through one of C, `expose`: so the level of its call, for `error`, is 3.
 --
 -- Three rules. Nothing that outlives a script can be changed by one (protect). Nothing shows an address, or
--- an order that depends on one (tostring, order). No loop that Lua's machine does not count goes unpaid
+-- an order that depends on one (tostring; tables are the interpreter's). No loop that Lua's machine does not count goes unpaid
 -- (charge).
 
 local native, globals = ...

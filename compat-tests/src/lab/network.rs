@@ -37,10 +37,11 @@ impl Network {
         run("ip", &["address", "add", &format!("10.213.{subnet}.254/24"), "dev", bridge])?;
         run("ip", &["link", "set", bridge, "up"])?;
         for host in 0..hosts {
-            let (space, cable) = (network.space(host), format!("{bridge}-{host}"));
+            // One name for the namespace, and for the switch's end of the cable to it.
+            let space = network.space(host);
             run("ip", &["netns", "add", &space])?;
-            run("ip", &["link", "add", &cable, "type", "veth", "peer", "name", CABLE, "netns", &space])?;
-            run("ip", &["link", "set", &cable, "master", bridge, "up"])?;
+            run("ip", &["link", "add", &space, "type", "veth", "peer", "name", CABLE, "netns", &space])?;
+            run("ip", &["link", "set", &space, "master", bridge, "up"])?;
             let address = format!("{}/24", network.address(host));
             run("ip", &["-n", &space, "address", "add", &address, "dev", CABLE])?;
             run("ip", &["-n", &space, "link", "set", CABLE, "up"])?;
@@ -123,7 +124,8 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for host in 0..self.hosts {
-            // Its cable goes with it.
+            // A namespace ends when the kernel gets to it, and its cable would be in the next lab's way.
+            let _ = run("ip", &["link", "delete", &self.space(host)]);
             let _ = run("ip", &["netns", "delete", &self.space(host)]);
         }
         let _ = run("ip", &["link", "delete", &self.name]);

@@ -100,6 +100,42 @@ fn transactions_without_an_end() -> Result<()> {
 }
 
 #[test]
+fn replies_that_are_kept_back() -> Result<()> {
+    check("replies kept back", |node| {
+        let script = "return redis.call('DEBUG', 'SLEEP', '1e9')";
+        for nap in [vec!["EVAL", script, "0"], vec!["EVAL_RO", script, "0"], vec!["DEBUG", "SLEEP", "1e9"]] {
+            for in_transaction in [false, true] {
+                for killed in [false, true] {
+                    let mut client = connect(node)?;
+                    let Reply::Int(id) = client.call(&["CLIENT", "ID"])? else { bail!("ids are numbers") };
+                    if in_transaction {
+                        client.pipeline(&[vec!["MULTI"], nap.clone()])?;
+                        client.send(&["EXEC"])?;
+                    } else {
+                        client.send(&nap)?;
+                    }
+                    let command = if in_transaction { "exec" } else { nap[0] }.to_ascii_lowercase();
+                    wait_for("its sleep to begin", PATIENCE, || {
+                        let shown = clients(node)?.lines().any(|line| {
+                            line.starts_with(&format!("id={id} "))
+                                && line.contains(&format!(" cmd={command} "))
+                        });
+                        Ok(shown.then_some(()))
+                    })?;
+                    if killed {
+                        connect(node)?.call(&["CLIENT", "KILL", "ID", &id.to_string()])?;
+                        expect_end(&mut client, |_| Ok(()))?;
+                    }
+                    drop(client);
+                    wait_gone(node, &format!("id={id}"))?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn subscribers_that_never_read() -> Result<()> {
     check("subscribers", |node| {
         let message = "x".repeat(100_000);
@@ -268,10 +304,14 @@ fn set(node: &Node, name: &str, value: &str) -> Result<()> {
 /// Waits until CLIENT LIST does not show this client.
 fn wait_gone(node: &Node, shown: &str) -> Result<()> {
     wait_for(&format!("the end of {shown}"), PATIENCE, || {
-        let reply = connect(node)?.call(&["CLIENT", "LIST"])?;
-        let list = String::from_utf8_lossy(reply.text().context("CLIENT LIST is text")?).into_owned();
-        Ok((!list.contains(&format!("{shown} "))).then_some(()))
+        Ok((!clients(node)?.contains(&format!("{shown} "))).then_some(()))
     })
+}
+
+/// CLIENT LIST.
+fn clients(node: &Node) -> Result<String> {
+    let reply = connect(node)?.call(&["CLIENT", "LIST"])?;
+    Ok(String::from_utf8_lossy(reply.text().context("CLIENT LIST is text")?).into_owned())
 }
 
 /// Does something that the node answers by hanging up, sooner or later, and reads what there is before.

@@ -55,7 +55,7 @@ pub fn readme_table() -> String {
         let live = match scope {
             Scope::Live => "yes",
             Scope::Cluster => "only, for all nodes",
-            Scope::Start | Scope::Remembered | Scope::Fact | Scope::Fixed => "",
+            Scope::Start | Scope::Remembered | Scope::Hidden | Scope::Fact | Scope::Fixed => "",
         };
         let dashes = if scope.at_start() { "--" } else { "" };
         let _ = writeln!(text, "| `{dashes}{name}` | {default} | {live} | {help} |");
@@ -66,7 +66,8 @@ pub fn readme_table() -> String {
 /// The README's list of parameters that are remembered without effect.
 #[must_use]
 pub fn readme_remembered() -> String {
-    let names = options::all().filter(|option| option.scope == Scope::Remembered).map(|option| option.name);
+    let remembered = |option: &&Opt| matches!(option.scope, Scope::Remembered | Scope::Hidden);
+    let names = options::all().filter(remembered).map(|option| option.name);
     let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     let mut text = String::new();
     let mut width = 0;

@@ -34,6 +34,8 @@ pub enum Scope {
     Cluster,
     /// CONFIG SET: accepted and remembered for the tools that set it, without effect.
     Remembered,
+    /// The same, and told to those only who ask for its very name: what Redis keeps for its developers.
+    Hidden,
     /// Nobody: what Quorate is, in the words of a parameter that tools read.
     Fact,
     /// Nobody, where Redis would let CONFIG SET.
@@ -50,7 +52,7 @@ impl Scope {
     /// Whether CONFIG SET may change it.
     #[must_use]
     pub const fn at_run_time(self) -> bool {
-        matches!(self, Self::Live | Self::Cluster | Self::Remembered)
+        matches!(self, Self::Live | Self::Cluster | Self::Remembered | Self::Hidden)
     }
 
     /// Whether CONFIG SET may give it the value that it has, as a tool does that writes back all it has read. What
@@ -83,6 +85,10 @@ const fn remembered(name: &'static str, format: Format, default: &'static str) -
     Opt { name, format, default, scope: Scope::Remembered, help: "" }
 }
 
+const fn hidden(name: &'static str, format: Format, default: &'static str) -> Opt {
+    Opt { name, format, default, scope: Scope::Hidden, help: "" }
+}
+
 const fn fact(name: &'static str, default: &'static str) -> Opt {
     Opt { name, format: Format::Text, default, scope: Scope::Fact, help: "" }
 }
@@ -99,6 +105,7 @@ const fn bytes(min: u64, max: u64) -> Format {
     Format::Bytes { min, max }
 }
 
+const I32_MIN: i64 = i32::MIN as i64;
 const I32_MAX: i64 = i32::MAX as i64;
 const SIZE_MAX: u64 = i64::MAX as u64;
 const MIB: u64 = 1 << 20;
@@ -414,7 +421,7 @@ pub static TOPICS: [Topic; 6] = [
             remembered("cluster-replica-validity-factor", int(0, I32_MAX), "10"),
             remembered("hash-max-listpack-entries", int(0, i64::MAX), "512"),
             remembered("hash-max-listpack-value", bytes(0, SIZE_MAX), "64"),
-            remembered("list-max-listpack-size", int(i32::MIN as i64, I32_MAX), "-2"),
+            remembered("list-max-listpack-size", int(I32_MIN, I32_MAX), "-2"),
             remembered("list-compress-depth", int(0, I32_MAX), "0"),
             remembered("set-max-intset-entries", int(0, i64::MAX), "512"),
             remembered("zset-max-listpack-entries", int(0, i64::MAX), "128"),
@@ -422,6 +429,10 @@ pub static TOPICS: [Topic; 6] = [
             remembered("hll-sparse-max-bytes", bytes(0, SIZE_MAX), "3000"),
             remembered("stream-node-max-bytes", bytes(0, SIZE_MAX), "4096"),
             remembered("stream-node-max-entries", int(0, i64::MAX), "100"),
+            hidden("key-load-delay", int(I32_MIN, I32_MAX), "0"),
+            hidden("rdb-key-save-delay", int(I32_MIN, I32_MAX), "0"),
+            hidden("loading-process-events-interval-bytes", int(1024, I32_MAX), "2097152"),
+            hidden("use-exit-on-panic", Format::YesNo, "no"),
         ],
     },
 ];
@@ -475,6 +486,11 @@ pub fn all() -> impl Iterator<Item = &'static Opt> {
 pub fn names() -> impl Iterator<Item = (&'static str, usize)> {
     let own = all().enumerate().map(|(place, option)| (option.name, place));
     own.chain(ALIASES.iter().map(|(alias, name)| (*alias, place(name))))
+}
+
+/// Whether CONFIG GET finds the option at a place in [`all`] only by its name.
+pub fn is_hidden(place: usize) -> bool {
+    all().nth(place).is_some_and(|option| option.scope == Scope::Hidden)
 }
 
 /// The place in [`all`] of the option called `name` (an alias is a name too), in any case.

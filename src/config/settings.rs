@@ -154,7 +154,8 @@ impl Settings {
     }
 
     /// CONFIG GET: names and values of all options that match one of the patterns, each once. A pattern
-    /// without wildcards is answered under the name it was asked for, as Redis does.
+    /// without wildcards is answered under the name it was asked for, as Redis does; one with wildcards finds nothing
+    /// that is hidden.
     #[must_use]
     pub fn get(&self, patterns: &[impl AsRef<[u8]>]) -> Vec<(String, String)> {
         let slow = self.slow.read().unwrap_or_else(PoisonError::into_inner);
@@ -165,8 +166,11 @@ impl Settings {
             let lower = pattern.to_ascii_lowercase();
             let is_glob = pattern.contains(['*', '?', '[']);
             for (name, place) in options::names() {
-                let matches =
-                    if is_glob { glob::matches(lower.as_bytes(), name.as_bytes()) } else { lower == name };
+                let matches = if is_glob {
+                    glob::matches(lower.as_bytes(), name.as_bytes()) && !options::is_hidden(place)
+                } else {
+                    lower == name
+                };
                 if matches && seen.insert(name) {
                     let shown = if is_glob { name } else { &*pattern };
                     found.push((shown.to_owned(), slow.texts.at(place).to_owned()));
@@ -362,7 +366,10 @@ mod tests {
         check(&settings, "hash-max-ziplist-entries 1 hash-max-listpack-entries 2", "OK");
         let expect = [pair("hash-max-listpack-entries", "2"), pair("hash-max-ziplist-entries", "2")];
         assert_eq!(settings.get(&["hash-max-*-entries"]), expect);
-        assert_eq!(settings.get(&["*"]).len(), options::names().count());
+        let told = options::names().filter(|(_, place)| !options::is_hidden(*place)).count();
+        assert_eq!(settings.get(&["*"]).len(), told);
+        assert_eq!(settings.get(&["key-load-dela?"]), []);
+        assert_eq!(settings.get(&["*", "Key-Load-Delay"]).pop(), Some(pair("Key-Load-Delay", "0")));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! CLIENT UNBLOCK its wait, and when the client hangs up nobody waits for it any longer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -54,6 +55,29 @@ impl Dispatcher {
         };
         self.session.client().resume();
         waited
+    }
+
+    /// Keeps a reply back that is made already. So nothing is sent meanwhile but what was answered before; what must
+    /// not overtake the reply stays behind it. `false` when the connection is gone.
+    pub(super) async fn keep_back(
+        &mut self,
+        pause: Duration,
+        out: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) -> bool {
+        if pause.is_zero() {
+            return true;
+        }
+        if !sink.flush(out).await {
+            return false;
+        }
+        let clock = &self.node.env().clock;
+        tokio::select! {
+            biased;
+            () = clock.sleep(pause) => true,
+            () = self.outbox.closed() => false,
+            () = sink.gone() => false,
+        }
     }
 
     /// A command that waits until it finds something: see [`crate::commands::Blocking`]. `None` when the client is gone.

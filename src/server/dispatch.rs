@@ -218,13 +218,17 @@ impl Dispatcher {
     async fn finish_run(&mut self, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
         match std::mem::take(&mut self.run) {
             Run::Nothing => {}
-            Run::Writes(items) => self.write(items, out).await,
+            Run::Writes(items) => {
+                if !self.write(items, out, sink).await {
+                    return false;
+                }
+            }
             Run::Reads(items) => return self.read(&items, out, sink).await,
         }
         out.len() < OUTPUT_BYTES || sink.flush(out).await
     }
 
-    async fn write(&mut self, items: Vec<Item>, out: &mut BytesMut) {
+    async fn write(&mut self, items: Vec<Item>, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
         // What cannot be parsed is answered here, and the others go without it.
         let checks =
             items.iter().map(|item| (item.resolved.command.check)(&mut item.args())).collect::<Vec<_>>();
@@ -256,7 +260,12 @@ impl Dispatcher {
                     self.finish(command, argv, &reply, &[], out);
                 }
                 (Ok(()), Some(Ok(answers))) => {
-                    answers.called(next).into_iter().for_each(|called| self.tell(called));
+                    if let Some(called) = answers.called(next) {
+                        self.tell(called);
+                        if !self.keep_back(called.slept, out, sink).await {
+                            return false;
+                        }
+                    }
                     self.finish(command, argv, &answers.replies()[next], answers.receivers(), out);
                     next += 1;
                 }
@@ -264,6 +273,7 @@ impl Dispatcher {
                 (Ok(()), None) => unreachable!("a valid command was submitted"),
             }
         }
+        true
     }
 
     async fn read(&mut self, items: &[Item], out: &mut BytesMut, sink: &mut impl Sink) -> bool {
@@ -280,6 +290,9 @@ impl Dispatcher {
                     let replies = match read.await {
                         Ok((replies, called)) => {
                             self.tell(&called);
+                            if !self.keep_back(called.slept, out, sink).await {
+                                return false;
+                            }
                             replies
                         }
                         Err(error) => vec![error.into(); rest.len()],
@@ -335,7 +348,7 @@ impl Dispatcher {
                 let reply = execute(&mut item.args(), &mut self.session);
                 match self.session.request.take() {
                     Some(Request::Watch(keys)) => self.watch(&keys).await,
-                    Some(Request::Exec) => self.exec().await,
+                    Some(Request::Exec) => return self.exec(out, sink).await,
                     None => reply.unwrap_or_else(|failure| self.failed(failure)),
                 }
             }
@@ -367,17 +380,24 @@ impl Dispatcher {
                     Waited::Gone => return None,
                 }
             }
-            answer => self.answer(answer).await,
+            answer => return self.answer(answer, out, sink).await,
         };
         Some(reply)
     }
 
-    /// The reply where nobody else is waited for, as in a transaction.
-    pub(super) async fn answer(&mut self, answer: Result<Answer>) -> Reply {
-        match answer {
+    /// The reply where nobody else is waited for, as in a transaction. `None` when the connection is gone.
+    pub(super) async fn answer(
+        &mut self,
+        answer: Result<Answer>,
+        out: &mut BytesMut,
+        sink: &mut impl Sink,
+    ) -> Option<Reply> {
+        Some(match answer {
             Ok(Answer::Now(reply)) => reply,
             Ok(Answer::After(pause, reply)) => {
-                self.node.env().clock.sleep(pause).await;
+                if !self.keep_back(pause, out, sink).await {
+                    return None;
+                }
                 reply
             }
             Ok(Answer::Checkpoint(reply)) => {
@@ -396,7 +416,7 @@ impl Dispatcher {
             Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
             Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
             Err(failure) => self.failed(failure),
-        }
+        })
     }
 
     async fn look(&self, look: &Look) -> std::result::Result<Result<Reply>, ClientError> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::dispatch::{Dispatcher, Item, reached};
+use super::dispatch::{Dispatcher, Item, Sink, reached};
 use crate::commands::{self, Lane};
 use crate::error::ClientError;
 use crate::machine::entry::{Call, Guard, Proposed};
@@ -41,7 +41,8 @@ impl Dispatcher {
     /// EXEC: what touches the state runs as one, through the log or, if it only reads, behind a barrier.
     /// What is about this connection or node runs here, once that has succeeded; nothing of it touches the
     /// state, so its place among the others does not show.
-    pub(super) async fn exec(&mut self) -> Reply {
+    /// `None` when the connection is gone.
+    pub(super) async fn exec(&mut self, out: &mut BytesMut, sink: &mut impl Sink) -> Option<Reply> {
         let keeps_copies = self.session.keeps_copies();
         let Transaction { commands, watched } = self.session.take_transaction();
         let guards = watched
@@ -52,7 +53,7 @@ impl Dispatcher {
         for queued in commands {
             match commands::resolve(&queued.argv) {
                 Ok(resolved) => items.push(Item { resolved, argv: queued.argv, db: queued.db, keeps_copies }),
-                Err(error) => return error.into(),
+                Err(error) => return Some(error.into()),
             }
         }
         let lane = |item: &Item| item.resolved.command.lane;
@@ -71,8 +72,8 @@ impl Dispatcher {
         };
         let (logged, called) = match replies {
             Ok((Reply::Array(replies), called)) => (replies, called),
-            Ok((other, _)) => return other,
-            Err(error) => return error.into(),
+            Ok((other, _)) => return Some(other),
+            Err(error) => return Some(error.into()),
         };
         self.session.set_executing(true);
         let mut logged = logged.into_iter();
@@ -84,11 +85,14 @@ impl Dispatcher {
                     .unwrap_or_else(|failure| self.failed(failure)),
                 Lane::Node(execute) => {
                     let answer = execute(&mut item.args(), &mut self.session, &*self.node);
-                    self.answer(answer).await
+                    self.answer(answer, out, sink).await?
                 }
             });
         }
         self.session.set_executing(false);
+        if !self.keep_back(called.slept, out, sink).await {
+            return None;
+        }
         // EXEC itself says little: what it ran is listed, all with the time of the whole.
         let took = self.took();
         for item in &items {
@@ -96,7 +100,7 @@ impl Dispatcher {
             self.note_slow(item.resolved.command, &item.argv, took);
         }
         self.tell(&called);
-        Reply::Array(replies)
+        Some(Reply::Array(replies))
     }
 
     async fn exec_logged(

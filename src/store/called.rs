@@ -1,9 +1,11 @@
 //! What scripts have called, told to the node that they came through: for its figures, and for those who monitor it.
 //!
-//! It is gathered where somebody wants to hear of it, so it is not the same on every node, and nothing that is
+//! What it sleeps is told as well: no node waits while it applies an entry, only the reply does. All of it is gathered
+//! where somebody wants to hear of it, so it is not the same on every node, and nothing that is
 //! decided may depend on it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,6 +33,8 @@ pub struct Called {
     pub errors: BTreeMap<String, u64>,
     /// Databases and words, in order.
     pub shown: Vec<(u8, Vec<Bytes>)>,
+    /// For how long the script asked to sleep: its client's reply is kept back for so long.
+    pub slept: Duration,
     shown_bytes: usize,
     last_error: Option<ClientError>,
 }
@@ -56,6 +60,11 @@ impl Called {
         }
     }
 
+    /// The script asked to sleep.
+    pub fn sleep(&mut self, pause: Duration) {
+        self.slept = self.slept.saturating_add(pause);
+    }
+
     /// The script replied, with an error or without. If that is the error of its last call that failed, it is counted
     /// with the reply.
     #[must_use]
@@ -72,7 +81,7 @@ impl Called {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counts.is_empty() && self.errors.is_empty()
+        self.counts.is_empty() && self.errors.is_empty() && self.slept.is_zero()
     }
 
     /// Adds what another script has called, later.
@@ -86,6 +95,7 @@ impl Called {
         for (db, words) in other.shown {
             self.show(db, words);
         }
+        self.sleep(other.slept);
     }
 }
 

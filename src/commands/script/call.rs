@@ -1,13 +1,16 @@
 //! The commands of a script: what it may call, and how.
 //!
 //! What runs on the state does. Of what concerns a connection or a node, a script may use what is the same on
-//! every node: PING, ECHO, SELECT (for its own further calls), TIME, which is the log entry's, and DEBUG PROTOCOL. A
-//! command that waits finds what there is now.
+//! every node: PING, ECHO, SELECT (for its own further calls), TIME, which is the log entry's, DEBUG PROTOCOL, and
+//! DEBUG SLEEP, for which nobody waits here: the reply to the client is kept back. A command that waits finds what there
+//! is now.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::commands::server::{debug, monitor};
-use crate::commands::{Command, Flags, Lane, Resolved, resolve};
+use crate::commands::{Answer, Command, Flags, Lane, Resolved, resolve};
 use crate::error::{ClientError, Failure, StoreError, text};
 use crate::metrics::Outcome;
 use crate::resp::{Reply, number};
@@ -91,7 +94,9 @@ impl Caller for Writer<'_, '_> {
         self.has_written |= resolved.command.flags().has(Flags::WRITE);
         let reply = match resolved.command.lane {
             Lane::Write(_) | Lane::Read(_) => resolved.apply(&argv, self.db, self.tx)?,
-            Lane::Session(_) | Lane::Node(_) => answer(&resolved, &argv, self.tx, &mut self.db)?,
+            Lane::Session(_) | Lane::Node(_) => {
+                answer(&resolved, &argv, self.tx, &mut self.db, &mut self.log)?
+            }
         };
         self.log.ran(resolved.command, self.db, argv, &reply);
         Ok(reply)
@@ -157,7 +162,7 @@ impl Caller for Reader<'_, '_> {
                 self.view.mark_read();
                 reply(execute(&mut crate::commands::Args::new(&argv, resolved.skip, self.db), self.view))?
             }
-            _ => answer(&resolved, &argv, self.view, &mut self.db)?,
+            _ => answer(&resolved, &argv, self.view, &mut self.db, &mut self.log)?,
         };
         self.log.ran(resolved.command, self.db, argv, &reply);
         Ok(reply)
@@ -206,6 +211,12 @@ impl Log {
         error.into()
     }
 
+    fn slept(&mut self, pause: Duration) {
+        if self.telling != Telling::Nothing {
+            self.called.sleep(pause);
+        }
+    }
+
     fn ran(&mut self, command: &Command, db: u8, argv: Vec<Bytes>, reply: &Reply) {
         if self.telling == Telling::Nothing {
             return;
@@ -242,7 +253,13 @@ fn admit(argv: &[Bytes], no_writes: bool) -> Result<Resolved, ClientError> {
 }
 
 /// What a command of a connection or a node answers in a script.
-fn answer(resolved: &Resolved, argv: &[Bytes], view: &View, db: &mut u8) -> Result<Reply, StoreError> {
+fn answer(
+    resolved: &Resolved,
+    argv: &[Bytes],
+    view: &View,
+    db: &mut u8,
+    log: &mut Log,
+) -> Result<Reply, StoreError> {
     Ok(match (resolved.command.spec.name, argv) {
         ("PING", [_]) => Reply::Status("PONG"),
         ("PING" | "ECHO", [_, message]) => Reply::Bulk(message.clone()),
@@ -261,7 +278,15 @@ fn answer(resolved: &Resolved, argv: &[Bytes], view: &View, db: &mut u8) -> Resu
             let ms = view.now();
             Reply::Array([ms / 1000, ms % 1000 * 1000].map(|part| Reply::bulk(part.to_string())).into())
         }
-        _ => return debug::in_script(argv).map_or(Ok(NOT_ALLOWED.into()), reply),
+        _ => match debug::in_script(argv) {
+            Some(Ok(Answer::After(pause, reply))) => {
+                log.slept(pause);
+                reply
+            }
+            Some(Ok(Answer::Now(reply))) => reply,
+            Some(Err(failure)) => return reply(Err(failure)),
+            _ => NOT_ALLOWED.into(),
+        },
     })
 }
 

@@ -63,11 +63,7 @@ impl Node for Debug {
         let name = args.bytes()?;
         let wrong = || args::wrong_subcommand("DEBUG", &name);
         Ok(match (name.to_ascii_lowercase().as_slice(), args.len()) {
-            // Not a number counts as none, as with Redis' strtod.
-            (b"sleep", 1) => {
-                let seconds = number::parse_float(&args.bytes()?).unwrap_or(0.0);
-                Self::Sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default())
-            }
+            (b"sleep", 1) => Self::Sleep(seconds(&args.bytes()?)),
             (b"set-active-expire", 1) => Self::SetActiveExpire(is_set(&args.bytes()?)),
             (b"reload", _) => {
                 let (mut keeps, mut merges) = (false, false);
@@ -175,14 +171,21 @@ fn is_set(word: &[u8]) -> bool {
     word.trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit()).any(|digit| *digit != b'0')
 }
 
-/// What a script is answered that calls DEBUG: it may ask for a reply of some kind, which is the same on every node.
-pub(in crate::commands) fn in_script(argv: &[Bytes]) -> Option<Result<Reply>> {
-    match argv {
-        [name, subcommand, kind]
-            if name.eq_ignore_ascii_case(b"DEBUG") && subcommand.eq_ignore_ascii_case(b"PROTOCOL") =>
-        {
-            Some(sample(kind, Protocol::Resp2))
-        }
+/// How long DEBUG SLEEP is to last. Not a number counts as none, as with Redis' strtod.
+fn seconds(text: &[u8]) -> Duration {
+    Duration::try_from_secs_f64(number::parse_float(text).unwrap_or(0.0)).unwrap_or_default()
+}
+
+/// What a script is answered that calls DEBUG, if it may: it asks for a reply of some kind, which is the same on every
+/// node, or wants its own reply late.
+pub(in crate::commands) fn in_script(argv: &[Bytes]) -> Option<Result<Answer>> {
+    let [name, subcommand, argument] = argv else { return None };
+    if !name.eq_ignore_ascii_case(b"DEBUG") {
+        return None;
+    }
+    match subcommand.to_ascii_lowercase().as_slice() {
+        b"protocol" => Some(sample(argument, Protocol::Resp2).map(Answer::Now)),
+        b"sleep" => Some(Ok(Answer::After(seconds(argument), Reply::Ok))),
         _ => None,
     }
 }
@@ -310,11 +313,12 @@ fn explain() -> Reply {
             "    Setting it to 0 keeps this node, while it leads, from removing keys that end before they are",
             "    accessed, or something is written.",
             "SET-DISABLE-DENY-SCRIPTS <0|1>",
-            "    Accepted, without effect: scripts may always call DEBUG PROTOCOL, and nothing else of DEBUG.",
+            "    Accepted, without effect: scripts may always call DEBUG PROTOCOL and DEBUG SLEEP, and nothing",
+            "    else of DEBUG.",
             "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
             "    Accepted, without effect.",
             "SLEEP <seconds>",
-            "    Make this client wait for <seconds>. Decimals allowed.",
+            "    Make this client wait for <seconds>; in a script, for the script's reply. Decimals allowed.",
             "STRUCTSIZE",
             "    Return how many bits a pointer has.",
         ],

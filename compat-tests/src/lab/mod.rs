@@ -19,7 +19,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cluster::{Cluster, Node};
-use clock::WallClock;
+use clock::{Residue, WallClock};
 use network::Network;
 use volume::Volume;
 
@@ -30,6 +30,7 @@ pub struct Lab {
     pub volumes: Vec<Volume>,
     pub network: Network,
     pub clocks: Vec<WallClock>,
+    _residue: Residue,
 }
 
 impl Lab {
@@ -61,7 +62,7 @@ impl Lab {
         }
         let peers: Vec<_> = cluster.nodes.iter().map(|node| node.peer.to_string()).collect();
         cluster.nodes.iter_mut().for_each(|node| node.peers.clone_from(&peers));
-        Ok(Self { cluster, volumes, network, clocks })
+        Ok(Self { cluster, volumes, network, clocks, _residue: Residue })
     }
 
     /// The node of this number.
@@ -106,7 +107,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim())
 }
 
-/// Takes away what labs of processes that are no more have left. Their names begin with the process id.
+/// Takes away what labs of processes that are no more have left. The names of what is theirs begin with the process id.
 fn sweep() -> Result<()> {
     for name in run("ip", &["netns", "list"])?.lines().filter_map(|line| line.split_whitespace().next()) {
         if network::owner(name).is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists()) {
@@ -119,5 +120,5 @@ fn sweep() -> Result<()> {
             run("ip", &["link", "delete", name])?;
         }
     }
-    Ok(())
+    clock::sweep()
 }

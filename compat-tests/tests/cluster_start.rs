@@ -85,6 +85,11 @@ fn clients_of_a_node_that_waits_for_others_are_answered() -> Result<()> {
     let waited_for = info(node, "quorate", "waiting_for")?.context("INFO: waiting_for")?;
     ensure!(waited_for.contains(&missing), "{waited_for}");
 
+    // A transaction that was begun goes on where the connection does.
+    let mut careful = Connection::open(node)?;
+    careful.call(&["MULTI"])?;
+    ensure!(careful.call(&["INCR", "counter"])? == Reply::Status(b"QUEUED".to_vec()), "INCR");
+
     // What needs the state waits for the cluster, on the same connection.
     early.send(&["HSET", "h", "field", "value"])?;
     for number in [1, 2] {
@@ -98,6 +103,9 @@ fn clients_of_a_node_that_waits_for_others_are_answered() -> Result<()> {
     for said in ["name=early", "lib-name=library", "db=5"] {
         ensure!(about.contains(said), "{said}: {about}");
     }
+    ensure!(careful.call(&["INCR", "counter"])? == Reply::Status(b"QUEUED".to_vec()), "INCR, afterwards");
+    let done = careful.call(&["EXEC"])?;
+    ensure!(done == Reply::Array(vec![Reply::Int(1), Reply::Int(2)]), "EXEC: {done:?}");
     ensure!(info(node, "persistence", "loading")?.as_deref() == Some("0"), "INFO: loading, afterwards");
     Ok(())
 }
@@ -119,10 +127,23 @@ fn a_command_waits_for_the_cluster_as_long_as_for_a_leader() -> Result<()> {
     ensure!(error_of(&["AUTH", "wrong"])?.starts_with("WRONGPASS "), "AUTH");
     ensure!(error_of(&["HELLO", "3"])?.starts_with("NOAUTH "), "HELLO without a password");
     ensure!(client.call(&["AUTH", "secret"])? == Reply::Status(b"OK".to_vec()), "AUTH");
-    for words in [&["GET", "k"][..], &["MULTI"], &["SUBSCRIBE", "c"], &["CLUSTER", "SLOTS"], &["ROLE"]] {
+    for words in [&["GET", "k"][..], &["SUBSCRIBE", "c"], &["CLUSTER", "SLOTS"], &["ROLE"]] {
         let reply = client.call(words)?;
         let error = reply.error().with_context(|| format!("{words:?}: {reply:?}"))?;
         ensure!(error.starts_with("CLUSTERDOWN "), "{words:?}: {error}");
+    }
+
+    // All of a transaction is refused, or nothing.
+    ensure!(client.call(&["MULTI"])? == Reply::Status(b"OK".to_vec()), "MULTI");
+    ensure!(client.call(&["SET", "k", "v"])? == Reply::Status(b"QUEUED".to_vec()), "SET in a transaction");
+    for (words, prefix) in [
+        (&["EXEC"][..], "EXECABORT Transaction discarded because of: CLUSTERDOWN "),
+        (&["EXEC"], "ERR EXEC without MULTI"),
+        (&["DISCARD"], "ERR DISCARD without MULTI"),
+    ] {
+        let reply = client.call(words)?;
+        let error = reply.error().with_context(|| format!("{words:?}: {reply:?}"))?;
+        ensure!(error.starts_with(prefix), "{words:?}: {error}");
     }
     Ok(())
 }

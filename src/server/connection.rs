@@ -40,7 +40,7 @@ pub async fn take_over(
     node: Arc<Node>,
     accepted: Accepted,
     reader: Reader,
-    waited: &Session,
+    waited: Session,
     pending: Option<Vec<Bytes>>,
 ) {
     node.metrics().hot.connections_accepted.fetch_add(1, Ordering::Relaxed);

@@ -2,8 +2,9 @@
 //!
 //! Greetings are returned at once, INFO says `loading:1` and whom the node waits for, PING and what else is about this
 //! node is refused with the reason. What needs the state waits, as it would for a leader: so a node that is started
-//! again quickly is a pause to its clients, and no error. A connection goes on when the node has started: what was
-//! said on it holds.
+//! again quickly is a pause to its clients, and no error. A transaction is opened and collected, and waits at its EXEC:
+//! had MULTI been refused, what stands behind it would run by itself when the node has started. A connection goes on
+//! then: what was said on it holds.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use crate::resp::{Limits, Reader, Reply, encode};
 use crate::session::{Outbox, Registry, Session};
 
 /// What is answered before there is a node: about the connection, and about the server as far as that is known.
-const ANSWERED: [&str; 21] = [
+const ANSWERED: [&str; 23] = [
     "AUTH",
     "CLIENT|CAPA",
     "CLIENT|GETNAME",
@@ -44,9 +45,11 @@ const ANSWERED: [&str; 21] = [
     "COMMAND|INFO",
     "COMMAND|LIST",
     "CONFIG|GET",
+    "DISCARD",
     "ECHO",
     "HELLO",
     "INFO",
+    "MULTI",
     "QUIT",
     "READONLY",
     "READWRITE",
@@ -135,7 +138,8 @@ impl Lobby {
                         None => return,
                     },
                     () = self.env.clock.sleep(self.settings.request_timeout()) => {
-                        encode(&self.progress.error().into(), session.protocol(), &mut out);
+                        let refusal = gate::reject(&mut session, &argv, self.progress.error());
+                        encode(&refusal, session.protocol(), &mut out);
                     }
                 },
                 Next::Read => tokio::select! {
@@ -153,7 +157,7 @@ impl Lobby {
                 Next::End => return,
             }
         };
-        connection::take_over(node, accepted, reader, &session, pending).await;
+        connection::take_over(node, accepted, reader, session, pending).await;
     }
 
     /// Answers what has come, or as much of it as gives an amount of output that can be written at once.
@@ -167,9 +171,9 @@ impl Lobby {
                 Limits::UNAUTHENTICATED
             };
             match reader.next(&limits) {
-                Ok(Some(argv)) => match self.answer(session, &argv) {
-                    Some(reply) => encode(&reply, session.protocol(), out),
-                    None => return Next::Wait(argv),
+                Ok(Some(argv)) => match self.answer(session, argv) {
+                    Ok(reply) => encode(&reply, session.protocol(), out),
+                    Err(argv) => return Next::Wait(argv),
                 },
                 Ok(None) => return Next::Read,
                 Err(violation) => {
@@ -183,24 +187,29 @@ impl Lobby {
         if session.close { Next::End } else { Next::Answer }
     }
 
-    /// The reply, or nothing if the command has to wait for the node.
-    fn answer(&self, session: &mut Session, argv: &[Bytes]) -> Option<Reply> {
-        let resolved = match self.admit(session, argv) {
+    /// The reply; the request again if it has to wait for the node.
+    fn answer(&self, session: &mut Session, argv: Vec<Bytes>) -> Result<Reply, Vec<Bytes>> {
+        let resolved = match self.admit(session, &argv) {
             Ok(resolved) => resolved,
-            Err(error) => return Some(error.into()),
+            Err(error) => return Ok(gate::reject(session, &argv, error)),
         };
+        if gate::queues(resolved.command, session) {
+            return Ok(session.queue(argv));
+        }
         let name = resolved.command.spec.name;
-        let mut args = Args::new(argv, resolved.skip, session.db());
+        let executes = |session: &Session| session.transaction().is_some_and(|queue| !queue.is_aborted());
+        let mut args = Args::new(&argv, resolved.skip, session.db());
         let answer = match resolved.command.lane {
-            Lane::Session(execute) if ANSWERED.contains(&name) => {
+            Lane::Session(_) if name == "EXEC" && executes(session) => return Err(argv),
+            Lane::Session(execute) if name == "EXEC" || ANSWERED.contains(&name) => {
                 execute(&mut args, session).map(Answer::Now)
             }
             Lane::Node(execute) if ANSWERED.contains(&name) => execute(&mut args, session, self),
-            Lane::Node(_) => return Some(self.progress.error().into()),
-            _ if name == "PING" => return Some(self.progress.error().into()),
-            Lane::Session(_) | Lane::Write(_) | Lane::Read(_) => return None,
+            Lane::Node(_) => return Ok(self.progress.error().into()),
+            _ if name == "PING" => return Ok(self.progress.error().into()),
+            Lane::Session(_) | Lane::Write(_) | Lane::Read(_) => return Err(argv),
         };
-        Some(match answer {
+        Ok(match answer {
             Ok(Answer::Now(reply)) => reply,
             Err(Failure::Client(error)) => error.into(),
             Ok(_) | Err(Failure::Store(_)) => self.progress.error().into(),

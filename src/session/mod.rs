@@ -112,7 +112,7 @@ impl Session {
     }
 
     /// What was said in `other`, a session of the same connection before the node had started, holds here.
-    pub fn carry_on(&mut self, other: &Self) {
+    pub fn carry_on(&mut self, mut other: Self) {
         self.authenticated |= other.authenticated;
         self.read_only = other.read_only;
         self.follows_redirects = other.follows_redirects;
@@ -125,6 +125,8 @@ impl Session {
             face.library_name = said.library_name;
             face.library_version = said.library_version;
         });
+        self.transaction = other.transaction.take();
+        self.count_queued();
     }
 
     /// A command begins: at `now`, called `command` (upper case), with these words.

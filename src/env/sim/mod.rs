@@ -36,6 +36,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 pub use agenda::Happening;
 pub use host::adopt;
 
@@ -61,11 +63,16 @@ pub fn run<T>(seed: u64, scenario: impl AsyncFnOnce(World) -> T) -> T {
     let runtime = builder.build().expect("a runtime without io needs nothing of the system");
     runtime.block_on(async {
         let world = World::new(seed);
-        let outcome = scenario(world.clone()).await;
-        if let Some(panic) = world.panicked() {
-            panic!("seed {seed}: {panic}");
+        // What panicked ends with its host, and whoever waits for that host would do so for ever.
+        let outcome = tokio::select! {
+            biased;
+            outcome = scenario(world.clone()) => Some(outcome),
+            () = world.0.struck.notified() => None,
+        };
+        match (world.panicked(), outcome) {
+            (None, Some(outcome)) => outcome,
+            (panic, _) => panic!("seed {seed}: {}", panic.unwrap_or_default()),
         }
-        outcome
     })
 }
 
@@ -85,6 +92,8 @@ struct Inner {
     /// Below which directory the hosts' LMDB files are, if they have real ones.
     lmdb: Mutex<Option<PathBuf>>,
     panicked: Mutex<Option<String>>,
+    /// Rung by a panic.
+    struck: Notify,
 }
 
 /// What of a host outlives its crashes.
@@ -112,6 +121,7 @@ impl World {
             rates: Mutex::default(),
             lmdb: Mutex::default(),
             panicked: Mutex::default(),
+            struck: Notify::new(),
         }))
     }
 
@@ -389,6 +399,7 @@ impl World {
         let mut panicked = self.0.panicked.lock().expect("no holder panics");
         panicked.get_or_insert_with(|| format!("{}: {text}", life.host));
         drop(panicked);
+        self.0.struck.notify_one();
         self.end(life, None);
     }
 

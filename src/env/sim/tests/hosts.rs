@@ -1,3 +1,5 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::*;
 
 /// Counts milliseconds for as long as it is let.
@@ -70,16 +72,21 @@ fn a_node_that_exits_is_as_dead() {
 }
 
 #[test]
-fn a_panic_is_a_crash_and_told() {
-    run(1, async |world| {
-        let env = world.node("n1");
-        let ticks = ticking(&env);
-        spawn(&env, async { panic!("on purpose") });
-        world.client_env().clock.sleep(SECOND).await;
-        assert_eq!(world.panicked().as_deref(), Some("n1: on purpose"));
-        assert_eq!((world.is_up("n1"), ticks.load(Ordering::Relaxed)), (false, 0));
-        *world.0.panicked.lock().expect("no panic") = None;
-    });
+fn a_panic_is_a_crash_and_ends_the_world() {
+    let mut seen = None;
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        run(1, async |world| {
+            let env = world.node("n1");
+            seen = Some((world.clone(), ticking(&env)));
+            spawn(&env, async { panic!("on purpose") });
+            // As who waits for an answer of what has panicked.
+            std::future::pending::<()>().await;
+        });
+    }));
+    let told = ended.expect_err("a panic is told").downcast::<String>().expect("it is a text");
+    assert_eq!(*told, "seed 1: n1: on purpose");
+    let (world, ticks) = seen.expect("the world has begun");
+    assert_eq!((world.is_up("n1"), ticks.load(Ordering::Relaxed)), (false, 0));
 }
 
 #[test]

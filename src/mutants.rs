@@ -55,6 +55,8 @@ pub enum Mutant {
     MessagesReordered,
     /// Messages of one entry reach subscribers twice (etcd's watch).
     MessagesDoubled,
+    /// Clients that keep copies are not told that their node has no leader any more.
+    CopiesKept,
     /// A node whose disk was wiped is given its former number (openraft's warning, Redis-Raft #2).
     NumberReused,
     /// Growth goes on when a disk is nearly full.
@@ -64,7 +66,7 @@ pub enum Mutant {
 #[cfg(test)]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::AckBeforeSync,
         Self::SyncLeftOut,
         Self::VoteBeforeSync,
@@ -88,6 +90,7 @@ impl Mutant {
         Self::ComparisonBlind,
         Self::MessagesReordered,
         Self::MessagesDoubled,
+        Self::CopiesKept,
         Self::NumberReused,
         Self::LowDiskIgnored,
     ];

@@ -23,6 +23,7 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 mod types;
+mod view;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,10 +32,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::impls::ProgressResponder;
-use openraft::metrics::RaftServerMetrics;
-use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, ReadPolicy, SnapshotPolicy};
 use tokio::sync::watch;
 
 pub use log_store::{LogStore, extent};
@@ -42,9 +42,10 @@ pub use peers::{Identity, Peers, ask_stranger};
 pub use serve::{PeerServer, Service};
 pub use state_machine::{Listener, StateMachine};
 pub use types::Member;
+pub use view::{Role, View};
 
 use crate::env::observer::{Place, Sight};
-use crate::env::{Env, Exit, TaskHandle};
+use crate::env::{Env, TaskHandle};
 use crate::mutants::{Mutant, planted};
 use log::Wal;
 use runtime::Runtime;
@@ -54,9 +55,6 @@ type Raft = openraft::Raft<Types, StateMachine>;
 
 /// How many log entries of ours one append request may carry; bytes are limited by the reader.
 const ENTRIES_PER_APPEND: u64 = 1_024;
-
-/// How often openraft is asked whether it still runs.
-const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// Heartbeats, and how long a leader may be silent before a follower stands for election: a time chosen between
 /// the two. In milliseconds.
@@ -82,54 +80,8 @@ pub struct Consensus {
     raft: Raft,
     peers: Peers,
     view: watch::Receiver<View>,
+    heard: Arc<view::Heard>,
     _watching: Arc<TaskHandle>,
-}
-
-/// What this node believes about its cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    pub term: u64,
-    pub role: Role,
-    /// The leader, if one is known.
-    pub leader: Option<u64>,
-    pub members: BTreeMap<u64, Member>,
-    pub voters: BTreeSet<u64>,
-    /// A membership change was begun and not finished.
-    pub joint: bool,
-}
-
-impl View {
-    /// The leader's addresses, if it is known.
-    #[must_use]
-    pub fn leader_member(&self) -> Option<(u64, &Member)> {
-        let leader = self.leader?;
-        self.members.get(&leader).map(|member| (leader, member))
-    }
-}
-
-/// What this node is in its cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    #[default]
-    Learner,
-    Follower,
-    Candidate,
-    Leader,
-    Stopped,
-}
-
-impl Role {
-    /// The word INFO and logs use.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Learner => "learner",
-            Self::Follower => "follower",
-            Self::Candidate => "candidate",
-            Self::Leader => "leader",
-            Self::Stopped => "stopped",
-        }
-    }
 }
 
 /// The log positions of this node, and of its followers while it leads.
@@ -208,12 +160,20 @@ impl Consensus {
         let raft = seeded(env, starting).await.map_err(|error| Refused(error.to_string()))?;
 
         let (sender, view) = watch::channel(View::default());
-        let watching = env.spawner.spawn(Box::pin(publish_view(env.clone(), raft.clone(), sender)));
-        Ok(Self { raft, peers, view, _watching: Arc::new(watching) })
+        let patience = Duration::from_millis(timers.election_max_ms);
+        let heard = Arc::new(view::Heard::new(env, node, patience));
+        let publishing = view::publish(env.clone(), raft.clone(), Arc::clone(&heard), sender);
+        let watching = env.spawner.spawn(Box::pin(publishing));
+        Ok(Self { raft, peers, view, heard, _watching: Arc::new(watching) })
     }
 
     fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// The leader's silence, which its link breaks.
+    fn heard(&self) -> &Arc<view::Heard> {
+        &self.heard
     }
 
     /// The connections to other nodes.
@@ -389,53 +349,6 @@ impl Consensus {
     pub async fn stop(&self) {
         // The only failure is that its task had ended already.
         drop(self.raft.shutdown().await);
-    }
-}
-
-/// Follows openraft's state and publishes what changed of the [`View`]. When openraft stops on an error, the
-/// process ends: its clients must go elsewhere.
-///
-/// It has a watch of everything, too, but that one wakes at every turn of its loop.
-async fn publish_view(env: Env, raft: Raft, sender: watch::Sender<View>) {
-    let mut state = raft.server_metrics();
-    loop {
-        let view = view_of(&state.borrow_watched());
-        sender.send_if_modified(|current| {
-            let changed = *current != view;
-            *current = view;
-            changed
-        });
-        let ended = tokio::select! {
-            changed = state.changed() => changed.is_err(),
-            () = env.clock.sleep(HEALTH_CHECK) => false,
-        };
-        let running = raft.metrics().borrow_watched().running_state.clone();
-        match running {
-            Ok(()) if !ended => {}
-            Ok(()) | Err(Fatal::Stopped) => return,
-            Err(error) => {
-                tracing::error!(%error, "consensus has stopped");
-                env.spawner.exit(Exit::RaftFailed)
-            }
-        }
-    }
-}
-
-fn view_of(state: &RaftServerMetrics<Types>) -> View {
-    let membership = state.membership_config.membership();
-    View {
-        term: state.vote.leader_id.term,
-        role: match state.state {
-            ServerState::Learner => Role::Learner,
-            ServerState::Follower => Role::Follower,
-            ServerState::Candidate => Role::Candidate,
-            ServerState::Leader => Role::Leader,
-            ServerState::Shutdown => Role::Stopped,
-        },
-        leader: state.current_leader,
-        members: membership.nodes().map(|(node, member)| (*node, member.clone())).collect(),
-        voters: membership.voter_ids().collect(),
-        joint: membership.get_joint_config().len() > 1,
     }
 }
 

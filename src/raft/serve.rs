@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::link::{Link, Receiver};
 use super::peers::Identity;
 use super::types::Types;
+use super::view::Heard;
 use super::wire::{self, Hello, LinkKind, Request, Response};
 use super::{Consensus, snapshot};
 use crate::env::{Accepted, BoxFuture, Env, Listener, TaskHandle};
@@ -164,7 +165,9 @@ async fn serve_append(link: Link, from: u64, consensus: &Consensus, env: &Env) -
     let figures = metrics.recorded.peer(from);
     let (receiver, mut sender) = link.split();
     let (requests, queue) = mpsc::channel(APPENDS_AHEAD);
-    let _reading = env.spawner.spawn(Box::pin(read_appends(receiver, requests, figures, metrics)));
+    let heard = Arc::clone(consensus.heard());
+    let reading = Reading { from, heard, figures, metrics };
+    let _reading = env.spawner.spawn(Box::pin(reading.run(receiver, requests)));
     let input = futures_util::stream::unfold(queue, |mut queue| async move {
         queue.recv().await.map(|request| (request, queue))
     });
@@ -193,19 +196,25 @@ fn put_answer(
     Ok(answer.is_err())
 }
 
-async fn read_appends(
-    mut receiver: Receiver,
-    requests: mpsc::Sender<AppendEntriesRequest<Types>>,
+/// What is told of the requests of an append link as they come.
+struct Reading {
+    from: u64,
+    heard: Arc<Heard>,
     figures: Arc<PeerRecorded>,
     metrics: Arc<Metrics>,
-) {
-    // Whatever ends this ends the stream, and with it the link.
-    while let Ok((wire::APPEND, body)) = receiver.receive().await {
-        figures.received_bytes.increment(body.len() as u64);
-        metrics.hot.peer_input_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        let Ok(request) = wire::take_append(&body) else { return };
-        if requests.send(request).await.is_err() {
-            return;
+}
+
+impl Reading {
+    /// Whatever ends this ends the stream, and with it the link.
+    async fn run(self, mut receiver: Receiver, requests: mpsc::Sender<AppendEntriesRequest<Types>>) {
+        while let Ok((wire::APPEND, body)) = receiver.receive().await {
+            self.heard.note(self.from);
+            self.figures.received_bytes.increment(body.len() as u64);
+            self.metrics.hot.peer_input_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+            let Ok(request) = wire::take_append(&body) else { return };
+            if requests.send(request).await.is_err() {
+                return;
+            }
         }
     }
 }

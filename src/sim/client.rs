@@ -150,6 +150,16 @@ impl Client {
         answers
     }
 
+    /// What its node sends next without being asked; nothing within `patience`, or if the connection broke.
+    pub async fn hear(&mut self, patience: Duration) -> Option<BytesFrame> {
+        let connection = self.connection.as_mut()?;
+        tokio::select! {
+            biased;
+            frame = receive(&mut connection.stream, &mut connection.received) => frame,
+            () = self.env.clock.sleep(patience) => None,
+        }
+    }
+
     /// Connects, if it is not. The host it is connected to then; nothing if that did not work.
     pub async fn connect(&mut self) -> Option<&'static str> {
         self.connection = self.connection().await;

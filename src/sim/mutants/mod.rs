@@ -109,6 +109,7 @@ bugs! {
     comparison_blind: ComparisonBlind, plans::CALM, ["registers"];
     messages_reordered: MessagesReordered, plans::CALM, ["messages", "events"];
     messages_doubled: MessagesDoubled, plans::CALM, ["messages"];
+    copies_kept: CopiesKept, scenes::CUT_OFF, ["a copy is old"];
     number_reused: NumberReused, plans::NEWCOMERS, ["log reversion"];
     low_disk_ignored: LowDiskIgnored, scenes::LOW_DISK, ["growth on a low disk"];
 }

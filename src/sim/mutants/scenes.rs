@@ -1,8 +1,8 @@
 //! What clients at random do not come upon: one thing after another.
 
 use super::{Campaign, Lived};
-use crate::sim::client::Client;
-use crate::sim::cluster::HOSTS;
+use crate::sim::client::{Answer, Client};
+use crate::sim::cluster::{Cluster, HOSTS};
 use crate::sim::{RECOVERY, SECOND, a_low_disk_refuses_growth_until_there_is_room, with_cluster};
 
 /// A disk has little room.
@@ -31,8 +31,11 @@ pub const LOTS: Campaign = Campaign { name: "lots are drawn", live: lots, seeds:
 /// All disks take longer than a node waits before it sends its clients' commands again.
 pub const STALLS: Campaign = Campaign { name: "all disks are slow", live: stalls, seeds: 1 };
 
+/// A node is cut off whose client keeps copies: one that follows, and one that leads.
+pub const CUT_OFF: Campaign = Campaign { name: "copies on a node that is cut off", live: cut_off, seeds: 1 };
+
 /// All of them.
-pub const ALL: [Campaign; 6] = [STALLS, LOTS, LOW_DISK, POWER_CUTS, SNAPSHOTS, SLOW_CHECKPOINTS];
+pub const ALL: [Campaign; 7] = [STALLS, LOTS, CUT_OFF, LOW_DISK, POWER_CUTS, SNAPSHOTS, SLOW_CHECKPOINTS];
 
 fn power_cuts(seed: u64) -> Lived {
     with_cluster(seed, async |cluster| {
@@ -103,6 +106,46 @@ fn lots(seed: u64) -> Lived {
         }
         cluster.settle(RECOVERY).await
     })
+}
+
+fn cut_off(seed: u64) -> Lived {
+    with_cluster(seed, async |cluster| {
+        let world = cluster.world();
+        for leads in [false, true] {
+            let leader = cluster.led(RECOVERY).await.ok_or("nobody leads")?;
+            let host = *HOSTS.iter().find(|host| (**host == leader) == leads).ok_or("no such node")?;
+            let other = *HOSTS.iter().find(|other| **other != host).ok_or("it is alone")?;
+            let (mut hearing, mut reading) = (Client::of(&cluster, host), Client::of(&cluster, host));
+            let id = hearing.call(&["CLIENT", "ID"]).await.number().ok_or("no number")?.to_string();
+            let calls = [
+                Client::new(&cluster).call(&["SET", "key", "1"]).await,
+                hearing.call(&["SUBSCRIBE", "__redis__:invalidate"]).await,
+                reading.call(&["CLIENT", "TRACKING", "ON", "REDIRECT", &id]).await,
+                reading.call(&["GET", "key"]).await,
+            ];
+            if !calls.iter().all(Answer::is_reply) {
+                return Err(format!("nothing should fail yet: {calls:?}"));
+            }
+            HOSTS.into_iter().filter(|other| *other != host).for_each(|other| world.partition(host, other));
+            cluster_goes_on(&cluster, other).await?;
+            if hearing.hear(4 * SECOND).await.is_none() {
+                return Err("a copy is old, and its client was told nothing".into());
+            }
+            world.heal();
+            cluster.settle(RECOVERY).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Waits until the key is changed through this node.
+async fn cluster_goes_on(cluster: &Cluster, host: &'static str) -> Result<(), String> {
+    for _ in 0..10 {
+        if Client::of(cluster, host).call(&["SET", "key", "2"]).await.is_reply() {
+            return Ok(());
+        }
+    }
+    Err("two of three do not go on".into())
 }
 
 fn snapshots(seed: u64) -> Lived {

@@ -32,6 +32,18 @@ impl Oracle {
         Self::start_with(&[["--appendonly", "yes"], ["--appendfsync", "always"]])
     }
 
+    /// One that is a cluster by itself, with all slots.
+    pub fn start_as_cluster() -> Result<Self> {
+        let oracle = Self::start_with(&[["--cluster-enabled", "yes"]])?;
+        ask(oracle.address, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])?;
+        wait_for("redis-server's cluster", Duration::from_secs(10), || {
+            let told = ask(oracle.address, &["CLUSTER", "INFO"])?;
+            let told = String::from_utf8_lossy(told.text().unwrap_or_default()).into_owned();
+            Ok(told.contains("cluster_state:ok").then_some(()))
+        })?;
+        Ok(oracle)
+    }
+
     fn start_with(further: &[[&str; 2]]) -> Result<Self> {
         let directory = TempDir::with_prefix("quorate-oracle-")?;
         let [address] = free_ports();

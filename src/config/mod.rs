@@ -51,6 +51,8 @@ pub struct Config {
     pub debug_clients: DebugClients,
     /// What the leader is called by Sentinel.
     pub sentinel_master_name: String,
+    /// Where the node is a Sentinel by its role, too, if anywhere.
+    pub sentinel_listen: Option<String>,
     /// Threads that serve clients; 0: as many as fit the machine.
     pub threads: usize,
     pub heartbeat: Duration,
@@ -127,6 +129,7 @@ impl Config {
                 _ => DebugClients::None,
             },
             sentinel_master_name: texts.text("sentinel-master-name").to_owned(),
+            sentinel_listen: texts.optional("sentinel-listen"),
             threads: texts.number("threads") as usize,
             heartbeat: texts.millis("heartbeat-ms"),
             election_min: texts.millis("election-min-ms"),

@@ -161,6 +161,12 @@ pub static TOPICS: [Topic; 6] = [
                 "What the leader is called when clients ask as they ask a Sentinel.",
             ),
             start(
+                "sentinel-listen",
+                Format::OptionalAddress,
+                "",
+                "Address for clients that make sure that it is a Sentinel they ask: ROLE says so there.",
+            ),
+            start(
                 "enable-debug-command",
                 Format::OneOf(&["no", "yes", "local"]),
                 "no",

@@ -35,6 +35,14 @@ pub async fn serve(node: Arc<Node>, accepted: Accepted) {
     Connection::new(node, accepted, Reader::new(), id).run().await;
 }
 
+/// Serves a client that came to the address at which the node is a Sentinel.
+pub async fn serve_as_sentinel(node: Arc<Node>, accepted: Accepted) {
+    let id = node.registry().next_id();
+    let mut connection = Connection::new(node, accepted, Reader::new(), id);
+    connection.dispatcher.session.ask_sentinel();
+    connection.run().await;
+}
+
 /// Goes on with a client that has waited for the node to start, and with the request that it waits for.
 pub async fn take_over(
     node: Arc<Node>,

@@ -72,7 +72,13 @@ impl Server {
         };
         health.started(Arc::clone(&node));
         let connections = lobby.open(&node);
-        tasks.push(env.spawner.spawn(Box::pin(accept(Arc::clone(&node), clients, connections))));
+        if let Some(address) = &config.sentinel_listen {
+            let listener = listen(address).await?;
+            let accepting = accept(Arc::clone(&node), listener, Vec::new(), connection::serve_as_sentinel);
+            tasks.push(env.spawner.spawn(Box::pin(accepting)));
+        }
+        let accepting = accept(Arc::clone(&node), clients, connections, connection::serve);
+        tasks.push(env.spawner.spawn(Box::pin(accepting)));
         tracing::info!("ready: redis-cli -h {host} -p {port}");
         Ok(Self { node, address, _tasks: tasks })
     }
@@ -116,7 +122,12 @@ pub async fn run(env: Env, config: Config, shutdown: impl Future<Output = ()>) -
     Ok(())
 }
 
-async fn accept(node: Arc<Node>, listener: Box<dyn Listener>, mut connections: Vec<TaskHandle>) {
+async fn accept<S: Future<Output = ()> + Send + 'static>(
+    node: Arc<Node>,
+    listener: Box<dyn Listener>,
+    mut connections: Vec<TaskHandle>,
+    serve: fn(Arc<Node>, Accepted) -> S,
+) {
     loop {
         let accepted = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -135,7 +146,7 @@ async fn accept(node: Arc<Node>, listener: Box<dyn Listener>, mut connections: V
             figures.connections_rejected.fetch_add(1, Ordering::Relaxed);
             node.env().spawner.spawn(Box::pin(turn_away(accepted)))
         } else {
-            node.env().spawner.spawn(Box::pin(connection::serve(Arc::clone(&node), accepted)))
+            node.env().spawner.spawn(Box::pin(serve(Arc::clone(&node), accepted)))
         };
         connections.push(serving);
     }

@@ -52,6 +52,7 @@ pub struct Session {
     read_only: bool,
     follows_redirects: bool,
     no_touch: bool,
+    asks_sentinel: bool,
     /// Close the connection once what was replied is written: QUIT, or CLIENT KILL of oneself.
     pub close: bool,
     /// What the last command leaves to the connection to serve.
@@ -106,9 +107,21 @@ impl Session {
             read_only: false,
             follows_redirects: false,
             no_touch: false,
+            asks_sentinel: false,
             close: false,
             request: None,
         }
+    }
+
+    /// Its client came to the address at which the node is a Sentinel.
+    pub fn ask_sentinel(&mut self) {
+        self.asks_sentinel = true;
+    }
+
+    /// Whether its client takes the node for a Sentinel.
+    #[must_use]
+    pub const fn asks_sentinel(&self) -> bool {
+        self.asks_sentinel
     }
 
     /// What was said in `other`, a session of the same connection before the node had started, holds here.

@@ -30,7 +30,11 @@ impl Node for RoleOf {
         Ok(Self)
     }
 
-    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
+    fn execute(self, connection: &mut Connection, host: &dyn Host) -> Result<Answer> {
+        if connection.asks_sentinel() {
+            let masters = Reply::Array(vec![Reply::bulk(host.topology().master_name)]);
+            return Ok(Reply::Array(vec![Reply::text("sentinel"), masters]).into());
+        }
         let replication = host.replication();
         let reply = match replication.role {
             Role::Leader { followers } => {

@@ -4,6 +4,9 @@
 //! `sentinel-master-name`. So a client made for Sentinel is given any nodes' addresses as Sentinels', and finds
 //! the leader. It hears of a new one on the channel `+switch-master`, which each node publishes to its own
 //! subscribers. There is nothing to configure and nobody else is watched.
+//!
+//! A few clients want ROLE of a Sentinel to say `sentinel`, and of the master to say `master`. One address cannot say both;
+//! for them there is another, `sentinel-listen`. All else there is as everywhere.
 
 use bytes::Bytes;
 

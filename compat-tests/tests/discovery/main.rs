@@ -3,6 +3,10 @@
 
 #![allow(clippy::print_stdout)]
 
+mod fred;
+mod numbers;
+mod redis_rs;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -13,20 +17,28 @@ use compat_tests::client::{Connection, ask, info};
 use compat_tests::cluster::Cluster;
 use compat_tests::program::{self, Driver, Talk};
 use compat_tests::reply::Reply;
-use compat_tests::{alone, wait_for};
+use compat_tests::{alone, free_ports, wait_for};
 
 const MASTER: &str = "lockservice";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn start() -> Result<Cluster> {
+    Ok(start_with_sentinels()?.0)
+}
+
+/// A cluster, and where its nodes are Sentinels only.
+fn start_with_sentinels() -> Result<(Cluster, [SocketAddr; 3])> {
     let mut cluster = Cluster::prepare(3)?;
-    for node in &mut cluster.nodes {
-        let options = ["--cluster-enabled", "yes", "--sentinel-master-name", MASTER];
+    let sentinels = free_ports();
+    for (node, sentinel) in cluster.nodes.iter_mut().zip(sentinels) {
+        let sentinel = sentinel.to_string();
+        let options =
+            ["--cluster-enabled", "yes", "--sentinel-master-name", MASTER, "--sentinel-listen", &sentinel];
         node.options = options.map(str::to_owned).into();
     }
     cluster.start_all()?;
     cluster.leader()?;
-    Ok(cluster)
+    Ok((cluster, sentinels))
 }
 
 /// Whom this node takes for the master, asked as a Sentinel.
@@ -46,9 +58,15 @@ fn text(reply: &Reply) -> Result<String> {
 
 #[test]
 fn sentinels_clients_find_each_leader() -> Result<()> {
-    let mut cluster = start()?;
+    let (mut cluster, sentinels) = start_with_sentinels()?;
     let leader = cluster.leader()?;
     let address = cluster.nodes[leader].listen;
+    for sentinel in sentinels {
+        ensure!(master(sentinel)? == Some(address), "{sentinel} sends clients to {:?}", master(sentinel)?);
+        let role = ask(sentinel, &["ROLE"])?;
+        let masters = Reply::Array(vec![Reply::Bulk(MASTER.into())]);
+        ensure!(role == Reply::Array(vec![Reply::Bulk(b"sentinel".to_vec()), masters]), "{role:?}");
+    }
     for node in cluster.addresses() {
         ensure!(master(node)? == Some(address), "{node} sends clients to {:?}", master(node)?);
         let role = Connection::open(node)?.call(&["ROLE"])?;
@@ -217,16 +235,22 @@ fn a_node_that_moved_is_told_of() -> Result<()> {
 /// Numbers that each must have written before the leader is killed, and again after.
 const NUMBERS: usize = 50;
 
+const REDIS_RS: &str = "redis-rs-sentinel";
+const FRED: &str = "fred-sentinel";
+
 /// A client library in one of its ways to find the leader.
 struct Finder {
     name: &'static str,
-    program: Talk,
+    program: Box<dyn Driver>,
 }
 
 impl Finder {
     fn start(name: &'static str, mut program: Command, how: &str, nodes: &[SocketAddr]) -> Result<Self> {
         program.args([how, MASTER, name]).args(nodes.iter().map(ToString::to_string));
-        let mut program = Talk::start(&mut program)?;
+        Self::begin(name, Box::new(Talk::start(&mut program)?))
+    }
+
+    fn begin(name: &'static str, mut program: Box<dyn Driver>) -> Result<Self> {
         program.take("work")?;
         program.take("write")?;
         Ok(Self { name, program })
@@ -289,7 +313,7 @@ impl Finder {
 #[test]
 fn other_peoples_clients_follow_the_leader() -> Result<()> {
     let _alone = alone();
-    let mut cluster = start()?;
+    let (mut cluster, sentinels) = start_with_sentinels()?;
     let nodes = cluster.addresses();
     let python = || program::python("discovery.py");
     let node = || program::node("discovery.mjs");
@@ -300,6 +324,8 @@ fn other_peoples_clients_follow_the_leader() -> Result<()> {
         Finder::start("ioredis-cluster", node()?, "ioredis-cluster", &nodes)?,
         Finder::start("node-redis-sentinel", node()?, "node-redis-sentinel", &nodes)?,
         Finder::start("node-redis-cluster", node()?, "node-redis-cluster", &nodes)?,
+        Finder::begin(REDIS_RS, Box::new(redis_rs::sentinel(REDIS_RS, MASTER, &sentinels)?))?,
+        Finder::begin(FRED, Box::new(fred::sentinel(FRED, MASTER, &nodes)?))?,
     ];
     let leader = cluster.leader()?;
     for finder in &finders {

@@ -72,6 +72,7 @@ struct Node {
     port: u16,
     peer_port: u16,
     http_port: u16,
+    sentinel_port: u16,
     data: std::path::PathBuf,
 }
 
@@ -80,7 +81,8 @@ impl Node {
         let port = dev.base_port + place;
         let name = format!("node{}", place + 1);
         let data = dev.data.join(&name);
-        Self { name, port, peer_port: port + 100, http_port: port + 200, data }
+        let (peer_port, http_port, sentinel_port) = (port + 100, port + 200, port + 300);
+        Self { name, port, peer_port, http_port, sentinel_port, data }
     }
 
     fn http_url(&self) -> String {
@@ -104,6 +106,7 @@ impl Node {
             .arg(&self.data)
             .arg(format!("--listen=127.0.0.1:{}", self.port))
             .arg(format!("--http-listen=127.0.0.1:{}", self.http_port))
+            .arg(format!("--sentinel-listen=127.0.0.1:{}", self.sentinel_port))
             .arg(format!("--peer-listen=127.0.0.1:{}", self.peer_port))
             .arg(format!("--peers={}", peers.join(",")))
             .stdin(Stdio::null())

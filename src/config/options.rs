@@ -478,7 +478,7 @@ pub static DEV: [Opt; 3] = [
         "base-port",
         int(1, 65_000),
         "7001",
-        "Port of the first node; the next follow it, peers are 100 above, HTTP 200.",
+        "Port of the first node; the next follow it, peers are 100 above, HTTP 200, Sentinels 300.",
     ),
     start("data", Format::Path, "./quorate-dev", "Directory that holds the nodes' directories."),
 ];

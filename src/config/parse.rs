@@ -175,7 +175,7 @@ fn dev(given: Vec<Given>, read_file: ReadFile<'_>) -> Result<Invocation, ConfigE
 
 /// Options that `quorate dev` gives each node itself.
 fn chosen_by_dev(name: &str) -> bool {
-    ["data", "listen", "http-listen", "peer-listen", "peers"].contains(&name)
+    ["data", "listen", "http-listen", "sentinel-listen", "peer-listen", "peers"].contains(&name)
 }
 
 /// Checks the values, of which later ones go before earlier ones.

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 /// A place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -26,6 +28,23 @@ pub struct Extent {
     pub vote: Option<Ballot>,
     pub purged: Option<Place>,
     pub last: Option<Place>,
+}
+
+/// A group of commands: whose, and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId {
+    pub node: u64,
+    pub boot: u64,
+    pub sequence: u64,
+}
+
+/// Where a reply comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From the log: it answers the command at this place in the group.
+    Log { group: GroupId, place: usize },
+    /// From the node's state, which has all up to `index`.
+    State { index: u64 },
 }
 
 /// Something that happened inside of a node.
@@ -59,6 +78,10 @@ pub enum Sight {
     TimeKept,
     /// It goes by its wall clock, since nobody kept the time; from this time on.
     TimeFromWall { clock_ms: u64 },
+    /// It has applied an entry of these bytes; the groups in it that count were answered so, in RESP2.
+    Ran { index: u64, body: Bytes, answers: Vec<(GroupId, Vec<Bytes>)> },
+    /// It gives a client, by his address, the reply with this number on his connection.
+    Replied { address: String, number: u64, source: Source },
     /// A group of its own has these answers to give, from the entry just applied.
     Outcome { sequence: u64 },
     /// A client is given the answers to commands of this group.
@@ -90,6 +113,8 @@ pub struct AppliedEntry {
 pub trait Observer: Send + Sync {
     /// Whether the state is to be hashed once the entry at `index` is applied, which reads all of it.
     fn hashes_at(&self, index: u64) -> bool;
+    /// Whether it is to be told what the entry at `index` was and what it answered.
+    fn reads(&self, index: u64) -> bool;
     /// Told of everything, at the moment it happens.
     fn saw(&self, sight: &Sight);
 }

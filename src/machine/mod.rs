@@ -273,6 +273,13 @@ impl Machine {
         kept.map(answered).collect()
     }
 
+    /// What was answered to a group, as long as the state keeps it.
+    #[must_use]
+    pub fn answers(&self, group: &GroupHeader) -> Option<&[Reply]> {
+        let mut kept = self.stamp.origins.answers(group.node, group.boot);
+        kept.find(|(sequence, _)| *sequence == group.sequence).map(|(_, replies)| &replies[..])
+    }
+
     /// Begins a checkpoint of the state as it is now. `false` if the last one is still being written.
     pub fn checkpoint(&mut self) -> bool {
         self.store.freeze(self.stamp.encode())

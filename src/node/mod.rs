@@ -25,12 +25,13 @@ mod reach;
 mod read;
 mod room;
 mod service;
+mod source;
 mod timekeeping;
 mod waiting;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -73,6 +73,12 @@ impl Answers {
         self.sequence
     }
 
+    /// Where in the group they begin.
+    #[must_use]
+    pub const fn place(&self) -> usize {
+        self.range.start
+    }
+
     /// What the script that is the command at this place among them has called.
     #[must_use]
     pub fn called(&self, place: usize) -> Option<&Called> {
@@ -215,6 +221,12 @@ impl Proposals {
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Which boot of this node its groups are of.
+    #[must_use]
+    pub const fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// The client that a command came from, if it still waits for the answer.

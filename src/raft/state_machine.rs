@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, alias};
@@ -16,12 +17,14 @@ use tokio::sync::watch;
 use super::snapshot::{self, SnapshotData};
 use super::types::{LogId, SnapshotMeta, StoredMembership, Types, log_id};
 use super::wire;
-use crate::env::observer::{AppliedEntry, Place, Sight};
+use crate::env::observer::{AppliedEntry, GroupId, Place, Sight};
 use crate::env::{Env, Exit};
 use crate::error::StoreError;
+use crate::machine::entry::{Entry, GroupHeader};
 use crate::machine::{Applied, Machine, Outcome, Position, Stamp};
 use crate::metrics::Metrics;
 use crate::mutants::{Mutant, planted};
+use crate::resp::{Protocol, encode};
 use crate::store::Store;
 
 /// Who hears of what was applied. Called in log order, from the task that applies; must not block.
@@ -84,6 +87,24 @@ impl StateMachine {
         }
     }
 
+    /// Tells whoever looks on, and wants to know, what an entry was and what was answered to it.
+    fn show(&self, index: u64, body: Option<Bytes>) {
+        let (Some(observer), Some(body)) = (&self.env.observer, body) else { return };
+        let mut answers = Vec::new();
+        // It was just read.
+        let mut entry = Entry::decode(body.clone());
+        while let Ok(Some((group, _))) = entry.as_mut().map_or(Ok(None), Entry::next_group) {
+            let replies = self.machine.answers(&group).unwrap_or_default().iter().map(|reply| {
+                let mut bytes = BytesMut::new();
+                encode(reply, Protocol::Resp2, &mut bytes);
+                bytes.freeze()
+            });
+            let GroupHeader { node, boot, sequence, .. } = group;
+            answers.push((GroupId { node, boot, sequence }, replies.collect()));
+        }
+        observer.saw(&Sight::Ran { index, body, answers });
+    }
+
     /// A failed store ends the node at once: openraft would only stop its core, and clients would wait.
     fn fail(&self, error: &StoreError) -> ! {
         tracing::error!(%error, "the state cannot be kept");
@@ -95,6 +116,10 @@ impl StateMachine {
         let checksum = self.env.observer.as_ref().map(|_| match &entry.payload {
             EntryPayload::Normal(body) => crc32c::crc32c(&body.0),
             EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        });
+        let shown = self.env.observer.as_ref().and_then(|observer| match &entry.payload {
+            EntryPayload::Normal(body) if observer.reads(position.index) => Some(body.0.clone()),
+            _ => None,
         });
         let applied = match entry.payload {
             EntryPayload::Blank => {
@@ -112,6 +137,7 @@ impl StateMachine {
             },
         };
         self.observe(position, checksum, &applied);
+        self.show(position.index, shown);
         self.listener.applied(position, applied);
     }
 

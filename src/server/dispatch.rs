@@ -17,6 +17,7 @@ use super::outbox::Queue;
 use crate::commands::server::{SlowLog, monitor};
 use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Look, Resolved, gate};
 use crate::env::Exit;
+use crate::env::observer::{Sight, Source};
 use crate::error::{ClientError, Failure, Result, text};
 use crate::machine::entry::GroupBuilder;
 use crate::metrics::Outcome;
@@ -40,6 +41,8 @@ pub struct Dispatcher {
     /// What this piece's own writes, once answered, allow its later reads to rely on.
     fresh: Option<Barrier>,
     pub(super) began: Duration,
+    /// Where the next reply comes from, for whoever looks on.
+    pub(super) source: Option<Source>,
 }
 
 /// Requests that are served together.
@@ -85,6 +88,7 @@ impl Dispatcher {
             run: Run::Nothing,
             fresh: None,
             began: Duration::ZERO,
+            source: None,
         }
     }
 
@@ -266,6 +270,7 @@ impl Dispatcher {
                             return false;
                         }
                     }
+                    self.source = self.node.source_of(answers, next);
                     self.finish(command, argv, &answers.replies()[next], answers.receivers(), out);
                     next += 1;
                 }
@@ -286,19 +291,22 @@ impl Dispatcher {
                 let mut rest = items;
                 while !rest.is_empty() {
                     let node = Arc::clone(&self.node);
-                    let read = node.read(barrier, |view| (self.read_some(rest, view), view.take_called()));
-                    let replies = match read.await {
-                        Ok((replies, called)) => {
+                    let read = node.read(barrier, |view| {
+                        (self.read_some(rest, view), view.take_called(), self.node.source_here())
+                    });
+                    let (replies, source) = match read.await {
+                        Ok((replies, called, source)) => {
                             self.tell(&called);
                             if !self.keep_back(called.slept, out, sink).await {
                                 return false;
                             }
-                            replies
+                            (replies, source)
                         }
-                        Err(error) => vec![error.into(); rest.len()],
+                        Err(error) => (vec![error.into(); rest.len()], None),
                     };
                     let (served, left) = rest.split_at(replies.len());
                     for (item, reply) in served.iter().zip(&replies) {
+                        self.source = source;
                         self.finish(item.resolved.command, &item.argv, reply, &[], out);
                     }
                     rest = left;
@@ -442,6 +450,7 @@ impl Dispatcher {
         let receiver = self.node.submit(&self.writes, fill)?;
         let answers = receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))?;
         self.fresh = Some(self.node.own_writes_barrier(&answers));
+        self.source = self.node.source_of(&answers, 0);
         Ok(answers)
     }
 
@@ -504,6 +513,11 @@ impl Dispatcher {
         if let Reply::Error(error) = reply {
             self.node.count_error(error);
         }
+        if let Some(source) = self.source.take() {
+            let (address, number) = (self.session.client().address().to_owned(), self.session.replied);
+            self.node.env().saw(|| Sight::Replied { address, number, source });
+        }
+        self.session.replied += 1;
         let first = self.session.take_subscribed();
         if !first {
             self.outbox.take(out);

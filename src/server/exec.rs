@@ -25,10 +25,12 @@ impl Dispatcher {
             keys.iter()
                 .map(|key| keyspace::watched(view, db, key))
                 .collect::<std::result::Result<Vec<_>, _>>()
+                .map(|revisions| (revisions, self.node.source_here()))
         });
         match revisions.await {
             Err(error) => error.into(),
-            Ok(Ok(revisions)) => {
+            Ok(Ok((revisions, source))) => {
+                self.source = source;
                 for (key, revision) in keys.iter().zip(revisions) {
                     self.session.watch(key, revision);
                 }
@@ -121,17 +123,20 @@ impl Dispatcher {
         let barrier = self.node.barrier(&self.reads).await?;
         let node = Arc::clone(&self.node);
         let read = node.read(barrier, |view| {
+            let source = self.node.source_here();
             for guard in guards {
                 match keyspace::watched(view, guard.db, &guard.key) {
                     Ok(revision) if revision == guard.revision => {}
-                    Ok(_) => return (Reply::NilArray, Called::default()),
-                    Err(error) => return (self.failed(error.into()), Called::default()),
+                    Ok(_) => return (Reply::NilArray, Called::default(), source),
+                    Err(error) => return (self.failed(error.into()), Called::default(), source),
                 }
             }
             let reads = items.iter().filter(|item| matches!(item.resolved.command.lane, Lane::Read(_)));
-            (Reply::Array(reads.map(|item| self.read_one(item, view)).collect()), view.take_called())
+            (Reply::Array(reads.map(|item| self.read_one(item, view)).collect()), view.take_called(), source)
         });
-        read.await
+        let (reply, called, source) = read.await?;
+        self.source = source;
+        Ok((reply, called))
     }
 }
 

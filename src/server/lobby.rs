@@ -140,6 +140,7 @@ impl Lobby {
                     () = self.env.clock.sleep(self.settings.request_timeout()) => {
                         let refusal = gate::reject(&mut session, &argv, self.progress.error());
                         encode(&refusal, session.protocol(), &mut out);
+                        session.replied += 1;
                     }
                 },
                 Next::Read => tokio::select! {
@@ -172,7 +173,10 @@ impl Lobby {
             };
             match reader.next(&limits) {
                 Ok(Some(argv)) => match self.answer(session, argv) {
-                    Ok(reply) => encode(&reply, session.protocol(), out),
+                    Ok(reply) => {
+                        encode(&reply, session.protocol(), out);
+                        session.replied += 1;
+                    }
                     Err(argv) => return Next::Wait(argv),
                 },
                 Ok(None) => return Next::Read,

@@ -55,6 +55,8 @@ pub struct Session {
     asks_sentinel: bool,
     /// Close the connection once what was replied is written: QUIT, or CLIENT KILL of oneself.
     pub close: bool,
+    /// How many replies it was given.
+    pub replied: u64,
     /// What the last command leaves to the connection to serve.
     pub request: Option<Request>,
 }
@@ -109,6 +111,7 @@ impl Session {
             no_touch: false,
             asks_sentinel: false,
             close: false,
+            replied: 0,
             request: None,
         }
     }
@@ -126,6 +129,7 @@ impl Session {
 
     /// What was said in `other`, a session of the same connection before the node had started, holds here.
     pub fn carry_on(&mut self, mut other: Self) {
+        self.replied = other.replied;
         self.authenticated |= other.authenticated;
         self.read_only = other.read_only;
         self.follows_redirects = other.follows_redirects;

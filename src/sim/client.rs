@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Dice;
 use super::cluster::{Cluster, REQUEST_TIMEOUT};
+use super::ledger::Account;
+use crate::env::sim::Caller;
 use crate::env::{BoxStream, Env};
 
 /// How long a client waits for a connection, or for an answer: longer than a node that runs takes to say
@@ -62,6 +64,7 @@ pub fn number(frame: &BytesFrame) -> u64 {
 pub struct Client {
     cluster: Cluster,
     env: Env,
+    caller: Caller,
     rng: Dice,
     /// The node it keeps to, if it does.
     home: Option<&'static str>,
@@ -72,15 +75,16 @@ struct Connection {
     host: &'static str,
     stream: BoxStream,
     received: BytesMut,
+    account: Account,
 }
 
 impl Client {
     /// A client that goes to another node whenever one fails it.
     pub fn new(cluster: &Cluster) -> Self {
-        let env = cluster.world().client_env();
+        let (env, caller) = cluster.world().client_env_and_caller();
         // All clients share their host's chance: they take turns in an order that the seed decides.
         let rng = Dice(Arc::clone(&env.rng));
-        Self { cluster: cluster.clone(), env, rng, home: None, connection: None }
+        Self { cluster: cluster.clone(), env, caller, rng, home: None, connection: None }
     }
 
     /// A client of one node.
@@ -121,6 +125,7 @@ impl Client {
             }
         }
         let mut answers = Vec::new();
+        let invoked_ns = self.cluster.ledger().stamp(self.now());
         let exchange = async {
             if connection.stream.write_all(&request).await.is_err() {
                 return false;
@@ -141,11 +146,15 @@ impl Client {
         if rest == Answer::Silence && !whole {
             self.cluster.fell_silent(&format!("{} says nothing to {commands:.50?}", connection.host));
         }
+        let is_sound = whole && answers.iter().all(|answer| matches!(answer, Answer::Reply(_)));
+        answers.resize(commands.len(), rest);
+        let ledger = self.cluster.ledger();
+        let returned_ns = ledger.stamp(self.now());
+        ledger.note(&mut connection.account, commands, &answers, (invoked_ns, returned_ns));
         // After an error it looks elsewhere.
-        if whole && answers.iter().all(|answer| matches!(answer, Answer::Reply(_))) {
+        if is_sound {
             self.connection = Some(connection);
         }
-        answers.resize(commands.len(), rest);
         self.cluster.tally(|tally| answers.iter().for_each(|answer| tally.answer(answer)));
         answers
     }
@@ -183,7 +192,8 @@ impl Client {
         if stream.is_none() {
             self.env.clock.sleep(Duration::from_millis(50 + self.rng.next_u64() % 50)).await;
         }
-        stream.map(|stream| Connection { host, stream, received: BytesMut::new() })
+        let account = self.cluster.ledger().open(host, self.caller.address());
+        stream.map(|stream| Connection { host, stream, received: BytesMut::new(), account })
     }
 }
 

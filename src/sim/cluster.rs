@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::campaign::Tally;
 use super::invariants::Watch;
+use super::ledger::Ledger;
 use crate::config::Config;
 use crate::env::Exit;
 use crate::env::sim::World;
@@ -32,6 +33,7 @@ const NO_SPACE: &str = "No space left on device (os error 28)";
 pub struct Cluster {
     world: World,
     watch: Watch,
+    ledger: Ledger,
     /// How many there are, and how many there were in the beginning.
     size: Arc<Mutex<usize>>,
     first: usize,
@@ -59,6 +61,7 @@ impl Cluster {
             tally: Arc::default(),
             world: world.clone(),
             watch: Watch::new(drift),
+            ledger: Ledger::default(),
             nodes: Arc::default(),
             failures: Arc::default(),
             silences: Arc::default(),
@@ -90,6 +93,11 @@ impl Cluster {
         grown
     }
 
+    /// Who writes down what clients were told, and from where.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// What was counted so far.
     pub fn tally<T>(&self, count: impl FnOnce(&mut Tally) -> T) -> T {
         count(&mut self.tally.lock().expect("no holder panics"))
@@ -98,7 +106,7 @@ impl Cluster {
     /// Switches a host on, and starts its node.
     pub fn start(&self, host: &'static str) {
         let mut env = self.world.node(host);
-        env.observer = Some(self.watch.observer(&self.world, host));
+        env.observer = Some(self.watch.observer(&self.world, host, &self.ledger));
         // Of one that crashed, parts may not be gone yet.
         self.nodes.lock().expect("no holder panics").remove(host);
         let serving = {

@@ -5,8 +5,9 @@
 //! run, by each of the tests that choose by seed.
 //!
 //! Reading order: [`cluster`], [`client`], [`recorder`], [`workload`] (what clients do), [`subscriber`], [`faults`] (what
-//! happens meanwhile), [`judge`] (what must be true of what they saw, by [`check`]), [`invariants`] (what must be true inside);
-//! then the tests here, and [`campaign`], which goes through many seeds.
+//! happens meanwhile), [`judge`] (what must be true of what they saw, by [`check`]), [`ledger`] (the same of every reply, by
+//! where in the log it comes from), [`invariants`] (what must be true inside); then the tests here, and [`campaign`], which
+//! goes through many seeds.
 
 mod campaign;
 mod cases;
@@ -16,6 +17,7 @@ mod cluster;
 mod faults;
 mod invariants;
 mod judge;
+mod ledger;
 mod mutants;
 mod recorder;
 mod subscriber;
@@ -208,7 +210,11 @@ fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, Strin
             verdict.to_result().map_err(|what| format!("{name}: {what}"))?;
             cluster.tally(|tally| *tally.judged.entry(name).or_default() += operations as u64);
         }
-        Ok(history.operations.iter().filter(|operation| operation.answer().is_some()).count())
+        let answered = history.operations.iter().filter(|operation| operation.answer().is_some()).count();
+        let (operations, verdict) = cluster.ledger().judge(answered);
+        verdict.to_result().map_err(|what| format!("revisions: {what}"))?;
+        cluster.tally(|tally| *tally.judged.entry("revisions").or_default() += operations as u64);
+        Ok(answered)
     })
 }
 

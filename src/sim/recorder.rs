@@ -181,7 +181,8 @@ fn outcome(answer: &Answer) -> Outcome {
     }
 }
 
-fn value(frame: &BytesFrame) -> Value {
+/// A reply, as histories have it.
+pub fn value(frame: &BytesFrame) -> Value {
     let text = |bytes: &[u8]| Value::text(String::from_utf8_lossy(bytes));
     match frame {
         BytesFrame::Null => Value::Nil,

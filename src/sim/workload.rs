@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::check::history::{Operation, Outcome, Request, Value};
+use super::check::locks::{RENEW, STORE, TAKE, eval};
 use super::recorder::{Patron, Recorder};
 
 /// Where messages are published.
@@ -35,14 +36,6 @@ const LEASES: usize = 20;
 const LOCK: &str = "lock:one";
 /// A register that is protected by the lock's tokens.
 const FENCED: &str = "lock:register";
-/// Takes a lock, and draws a token if that worked.
-const TAKE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then \
-                    return redis.call('INCR', KEYS[2]) end return false";
-const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
-                     return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
-/// Writes, unless a newer token has written.
-const STORE: &str = "if tonumber(redis.call('HGET', KEYS[1], 'token') or 0) > tonumber(ARGV[1]) then return 0 end \
-                     redis.call('HSET', KEYS[1], 'token', ARGV[1], 'value', ARGV[2]) return 1";
 
 /// What all clients share. Cheap to clone.
 #[derive(Clone, Default)]
@@ -251,18 +244,13 @@ pub async fn lease(mut patron: Patron, shared: Shared) {
 
 /// Takes the lock, and does something under it; a holder whose time is over may not know.
 pub async fn lock(mut patron: Patron, shared: Shared) {
-    let script = |text: &str, keys: &[&str], arguments: &[&str]| {
-        let count = keys.len().to_string();
-        let words = [&["EVAL", text, &count], keys, arguments].concat();
-        vec![words.into_iter().map(str::to_owned).collect::<Vec<_>>()]
-    };
     // The holder it is, and its token.
     let mut held: Option<(String, String)> = None;
     while !shared.is_over() {
         match (&held, patron.dice().below(8)) {
             (None, _) => {
                 let holder = patron.text();
-                let wire = script(TAKE, &[LOCK, "lock:token"], &[&holder, LOCK_TTL_MS]);
+                let wire = eval(TAKE, &[LOCK, "lock:token"], &[&holder, LOCK_TTL_MS]);
                 let request = Request::of(&["LOCK", LOCK, &holder, LOCK_TTL_MS]);
                 if let Ok(Value::Int(token)) = patron.perform_as(request, &wire).await {
                     held = Some((holder, token.to_string()));
@@ -274,12 +262,12 @@ pub async fn lock(mut patron: Patron, shared: Shared) {
                 held = None;
             }
             (Some((holder, _)), 2) => {
-                let wire = script(RENEW, &[LOCK], &[holder, LOCK_TTL_MS]);
+                let wire = eval(RENEW, &[LOCK], &[holder, LOCK_TTL_MS]);
                 drop(patron.perform_as(Request::of(&["RENEW", LOCK, holder, LOCK_TTL_MS]), &wire).await);
             }
             (Some((_, token)), _) => {
                 let text = patron.text();
-                let wire = script(STORE, &[FENCED], &[token, &text]);
+                let wire = eval(STORE, &[FENCED], &[token, &text]);
                 let request = Request::of(&["STORE", FENCED, token, &text]);
                 if patron.perform_as(request, &wire).await == Ok(Value::Int(0)) {
                     held = None;

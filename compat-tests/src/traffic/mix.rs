@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use quorate::sim::check::history::{Request, Value};
+use quorate::sim::check::locks::{RENEW, STORE, TAKE, eval};
 
 use super::client::Client;
 use super::subscriber::CHANNEL;
@@ -19,15 +20,6 @@ const LIST_LENGTH: usize = 50;
 const LOCK_TTL_MS: &str = "300";
 /// The newest so many leases are looked at.
 const LEASES: usize = 20;
-
-/// Takes a lock, and draws a token if that worked.
-const TAKE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then \
-                    return redis.call('INCR', KEYS[2]) end return false";
-const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
-                     return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
-/// Writes, unless a newer token has written.
-const STORE: &str = "if tonumber(redis.call('HGET', KEYS[1], 'token') or 0) > tonumber(ARGV[1]) then return 0 end \
-                     redis.call('HSET', KEYS[1], 'token', ARGV[1], 'value', ARGV[2]) return 1";
 
 /// What the clients of a generation know in common.
 #[derive(Default)]
@@ -219,15 +211,10 @@ fn event(client: &mut Client, memory: &mut Memory) {
 
 /// Takes the lock, or does something under it; a holder whose time is over may not know.
 fn lock(client: &mut Client, memory: &mut Memory) {
-    let script = |text: &str, keys: &[&str], arguments: &[&str]| {
-        let count = keys.len().to_string();
-        let words = [&["EVAL", text, &count], keys, arguments].concat();
-        vec![words.into_iter().map(str::to_owned).collect()]
-    };
     let lock = client.key("lock", "one");
     let Some((holder, token)) = &memory.lock else {
         let (counter, holder) = (client.key("lock", "token"), client.new_text());
-        let wire = script(TAKE, &[&lock, &counter], &[&holder, LOCK_TTL_MS]);
+        let wire = eval(TAKE, &[&lock, &counter], &[&holder, LOCK_TTL_MS]);
         let request = Request::of(&["LOCK", &lock, &holder, LOCK_TTL_MS]);
         if let Some(Value::Int(token)) = client.perform_as(request, &wire) {
             memory.lock = Some((holder, token));
@@ -242,13 +229,13 @@ fn lock(client: &mut Client, memory: &mut Memory) {
             memory.lock = None;
         }
         2 => {
-            let wire = script(RENEW, &[&lock], &[holder, LOCK_TTL_MS]);
+            let wire = eval(RENEW, &[&lock], &[holder, LOCK_TTL_MS]);
             client.perform_as(Request::of(&["RENEW", &lock, holder, LOCK_TTL_MS]), &wire);
         }
         _ => {
             // Protected by the tokens.
             let (register, text) = (client.key("lock", "register"), client.new_text());
-            let wire = script(STORE, &[&register], &[&token, &text]);
+            let wire = eval(STORE, &[&register], &[&token, &text]);
             let stored = client.perform_as(Request::of(&["STORE", &register, &token, &text]), &wire);
             if stored == Some(Value::Int(0)) {
                 memory.lock = None;

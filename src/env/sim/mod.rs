@@ -105,6 +105,18 @@ struct Host {
     disk_latency: (Duration, Duration),
 }
 
+/// Where a host's last connection through one [`Env`] was made from, as the other side sees it.
+#[derive(Clone, Default)]
+pub struct Caller(Arc<Mutex<String>>);
+
+impl Caller {
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.0.lock().expect("no holder panics").clone()
+    }
+}
+
 impl World {
     /// A world without hosts. Must be called inside a paused `current_thread` runtime; [`run`]
     /// makes one.
@@ -130,6 +142,10 @@ impl World {
     /// end with their host.
     #[must_use]
     pub fn node(&self, host: &str) -> Env {
+        self.node_and_caller(host).0
+    }
+
+    fn node_and_caller(&self, host: &str) -> (Env, Caller) {
         let name: Arc<str> = host.into();
         let rate = self.0.rates.lock().expect("no holder panics").get(host).copied().unwrap_or(1_000);
         let lmdb = self.0.lmdb.lock().expect("no holder panics").as_ref().map(|root| root.join(host));
@@ -148,20 +164,28 @@ impl World {
         self.0.wires.host_up(&name);
         self.0.agenda.trace("node", host, state.life.number);
         let member = Member { world: self.clone(), life: Arc::clone(&state.life) };
-        Env {
+        let caller = Caller::default();
+        let env = Env {
             clock: Arc::new(member.clone()),
             rng: Arc::new(member.clone()),
-            net: Arc::new(HostNet { member: member.clone() }),
+            net: Arc::new(HostNet { member: member.clone(), caller: caller.clone() }),
             disk: Arc::new(HostDisk { member: member.clone(), platter: Arc::clone(&state.platter) }),
             spawner: Arc::new(member),
             observer: None,
-        }
+        };
+        (env, caller)
     }
 
     /// The host of those who are no node: `client`.
     #[must_use]
     pub fn client_env(&self) -> Env {
         self.node("client")
+    }
+
+    /// The same, and what tells where its connections come from.
+    #[must_use]
+    pub fn client_env_and_caller(&self) -> (Env, Caller) {
+        self.node_and_caller("client")
     }
 
     /// The time since the world began.

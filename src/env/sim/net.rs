@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use super::agenda::Agenda;
 use super::host::Member;
 use super::weather::{RETRANSMIT, Weather};
-use super::{between, chance};
+use super::{Caller, between, chance};
 use crate::env::real::SeededRng;
 use crate::env::{Accepted, BoxFuture, BoxStream, Listener, Net, Rng};
 
@@ -392,6 +392,7 @@ fn split<'a>(own: &'a str, address: &'a str) -> io::Result<(&'a str, u16)> {
 /// A host's access to the network.
 pub(super) struct HostNet {
     pub(super) member: Member,
+    pub(super) caller: Caller,
 }
 
 impl HostNet {
@@ -428,6 +429,7 @@ impl HostNet {
             })
         };
         let connected = stream.map(|(ours, backlog, accepted)| {
+            self.caller.0.lock().expect("no holder panics").clone_from(&accepted.peer);
             backlog.waiting.lock().expect("no holder panics").push_back(accepted);
             backlog.changed.notify_one();
             ours

@@ -1,6 +1,6 @@
 //! Locks that end by themselves, with fencing tokens.
 //!
-//! How a lock is taken is the recorder's business (SET NX PX, a script, a library); a history has
+//! How a lock is taken is the recorder's business (SET NX PX, a script such as those here, a library); a history has
 //!
 //! ```text
 //! LOCK lock holder ttl_ms        the token; nil if somebody else has it
@@ -19,6 +19,24 @@ use std::collections::{BTreeMap, HashMap};
 use super::Verdict;
 use super::history::{Operation, Value};
 use super::realtime::{Stamp, first_fall};
+
+/// Takes a lock and draws a token, if that works: keys lock, tokens; arguments holder, ttl in ms.
+pub const TAKE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then \
+                        return redis.call('INCR', KEYS[2]) end return false";
+/// Renews a lock that is still held: key lock; arguments holder, ttl in ms.
+pub const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+                         return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+/// Writes a register, unless a newer token has written: key register; arguments token, value.
+pub const STORE: &str = "if tonumber(redis.call('HGET', KEYS[1], 'token') or 0) > tonumber(ARGV[1]) then return 0 end \
+     redis.call('HSET', KEYS[1], 'token', ARGV[1], 'value', ARGV[2]) return 1";
+
+/// How a script is sent: one command.
+#[must_use]
+pub fn eval(script: &str, keys: &[&str], arguments: &[&str]) -> Vec<Vec<String>> {
+    let count = keys.len().to_string();
+    let words = [&["EVAL", script, &count], keys, arguments].concat();
+    vec![words.into_iter().map(str::to_owned).collect()]
+}
 
 /// Whether the locks excluded, and the registers were protected. By the client's clock a lock may end by `early_ns` too
 /// early: what a server's clock that counts milliseconds loses, and how far two clocks may drift apart.

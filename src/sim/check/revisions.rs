@@ -1,16 +1,19 @@
 //! The revision oracle: where the server tells the revision that each reply was computed at, there is nothing to search.
 //!
-//! A write has a revision of its own, a read the one of the state that it saw. Then, in time that is linear but for sorting:
+//! What went through the log has a revision of its own, a read the one of the state that it saw. Then, in time that is linear
+//! but for sorting:
 //!
 //! - carried out in the order of their revisions, all operations have the replies that they had;
 //! - an operation's revision is not below that of any which was over before it was sent, and a write's is above;
 //! - no two writes share a revision;
 //! - the log of the cluster, if it is at hand when all is over, has every acknowledged write at its revision, and nothing
-//!   that was said not to be applied, nor anything that nobody asked for.
+//!   that was said not to be applied, nor anything that nobody asked for; what the servers themselves note as its answers is
+//!   right even where no client got to see it;
+//! - a transaction was carried out only if what its connection had watched was as it had been then.
 //!
-//! The last point also settles what became of operations of unknown outcome. Without a log, a reply that does not fit on a key
-//! that such an operation names shows nothing, and there is no verdict. It trusts the server's revisions; the black-box
-//! checkers do not.
+//! The log also settles what became of operations of unknown outcome, and what time it was: with it keys end when they must.
+//! Without one, a reply that does not fit on a key that such an operation names shows nothing, and there is no verdict. It
+//! trusts the server's revisions; the black-box checkers do not.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -20,17 +23,45 @@ use super::object::{Object, Refusal};
 use super::realtime::{Stamp, first_fall};
 
 /// What the cluster has carried out, by revision: that of the last command, for a transaction.
-pub type Log = BTreeMap<u64, Request>;
+pub type Log = BTreeMap<u64, Logged>;
+
+/// Something in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    /// The time, from then on.
+    pub clock_ms: u64,
+    /// Absent if it only says what time it is, or was refused.
+    pub request: Option<Request>,
+    /// Keys that must not have changed since they were watched, else it is not carried out and its reply is nil.
+    pub watched: Vec<String>,
+    /// The server's own note of its reply. Where there is one, the revision is this request's alone, changed it anything or not.
+    pub reply: Option<Value>,
+}
+
+impl Logged {
+    /// What is at this revision, if it is this request.
+    fn of<'a>(log: Option<&'a Log>, revision: u64, request: &Request) -> Option<&'a Self> {
+        log?.get(&revision).filter(|logged| logged.request.as_ref() == Some(request))
+    }
+}
 
 /// Judges all operations that carry a revision, with those that failed or are of unknown outcome.
 #[must_use]
 pub fn check(operations: &[Operation], log: Option<&Log>) -> Verdict {
     let mut done = Vec::new();
+    // When each connection last watched something.
+    let mut watches = HashMap::new();
     for operation in operations {
         match (operation.answer(), operation.revision()) {
             (Some((reply, returned_ns)), Some(revision)) => {
-                let is_write = has_effect(&operation.request, reply);
-                done.push(Done { operation, reply, returned_ns, revision, is_write });
+                if operation.request.commands[0][0] == "WATCH" {
+                    watches.insert(operation.client, revision);
+                }
+                let logged = Logged::of(log, revision, &operation.request);
+                let is_logged = logged.is_some_and(|logged| logged.reply.is_some());
+                let is_write = is_logged || has_effect(&operation.request, reply);
+                let watched_at = watches.get(&operation.client).copied();
+                done.push(Done { operation, reply, returned_ns, revision, is_write, watched_at });
             }
             (Some(_), None) => return Verdict::Undecided(format!("without a revision: {operation}")),
             (None, _) => {}
@@ -55,6 +86,8 @@ struct Done<'a> {
     returned_ns: u64,
     revision: u64,
     is_write: bool,
+    /// The revision of what its connection last watched.
+    watched_at: Option<u64>,
 }
 
 /// Whether the reply says that something was changed.
@@ -62,12 +95,17 @@ struct Done<'a> {
 pub fn has_effect(request: &Request, reply: &Value) -> bool {
     let Some(replies) = request.replies(reply) else { return true };
     let mut commands = request.commands.iter().zip(replies);
-    commands.any(|(words, reply)| match words[0].as_str() {
-        "GET" | "EXISTS" | "LRANGE" | "SMEMBERS" => false,
+    commands.any(|(words, reply)| has_changed(words, reply))
+}
+
+fn has_changed(words: &[String], reply: &Value) -> bool {
+    match words[0].as_str() {
+        "GET" | "EXISTS" | "LRANGE" | "SMEMBERS" | "HKEYS" | "WATCH" => false,
         "SET" => *reply != Value::Nil,
-        "DEL" | "DELIFEQ" | "SADD" => *reply != Value::Int(0),
+        "EVAL" => !matches!(reply, Value::Nil | Value::Int(0)),
+        "DEL" | "DELIFEQ" | "SADD" | "HDEL" | "PEXPIRE" | "MOVE" | "COPY" => *reply != Value::Int(0),
         _ => true,
-    })
+    }
 }
 
 fn check_unique(done: &[Done<'_>]) -> Result<(), String> {
@@ -109,7 +147,7 @@ fn check_log<'a>(
 ) -> Result<Vec<(&'a Operation, u64)>, String> {
     let mut explained = HashSet::new();
     for write in done.iter().filter(|done| done.is_write) {
-        if log.get(&write.revision) != Some(&write.operation.request) {
+        if Logged::of(Some(log), write.revision, &write.operation.request).is_none() {
             return Err(format!("an acknowledged write is not in the log:\n    {}\n", write.operation));
         }
         explained.insert(write.revision);
@@ -123,7 +161,8 @@ fn check_log<'a>(
         unknown.entry(format!("{:?}", operation.request)).or_default().push_back(operation);
     }
     let mut settled = Vec::new();
-    for (revision, request) in log.iter().filter(|(revision, _)| !explained.contains(revision)) {
+    let requests = log.iter().filter_map(|(revision, logged)| Some((revision, logged.request.as_ref()?)));
+    for (revision, request) in requests.filter(|(revision, _)| !explained.contains(revision)) {
         let asked = unknown.get_mut(&format!("{request:?}")).and_then(VecDeque::pop_front);
         let Some(asked) = asked else {
             let failed =
@@ -140,20 +179,39 @@ fn check_log<'a>(
 
 /// Carries everything out again. What does not fit on keys in `unsure` shows nothing.
 fn replay<'a>(done: &[Done<'a>], log: Option<&Log>, mut unsure: HashSet<&'a str>) -> Verdict {
-    let mut object = Object::default();
+    let mut replay = Replay::default();
     let mut entries = log.into_iter().flatten().peekable();
     let mut undecided = None;
-    for Done { operation, reply, revision, is_write, .. } in done {
+    for Done { operation, reply, revision, is_write, watched_at, .. } in done {
         // What only the log tells of.
-        let is_earlier = |entry: &(&u64, &Request)| entry.0 < revision || entry.0 == revision && !is_write;
-        while let Some((_, request)) = entries.next_if(is_earlier) {
-            let _ = object.serve(request);
+        let is_earlier = |entry: &(&u64, &Logged)| entry.0 < revision || entry.0 == revision && !is_write;
+        while let Some((revision, logged)) = entries.next_if(is_earlier) {
+            if let Err(what) = replay.carry_out(*revision, logged) {
+                return Verdict::Violation(what);
+            }
         }
-        if *is_write {
-            entries.next_if(|(entry, _)| *entry == revision);
-        }
-        let expected = object.serve(&operation.request);
-        if expected.as_ref().is_ok_and(|expected| is_same(expected, reply)) {
+        let own = if *is_write { entries.next_if(|(entry, _)| *entry == revision) } else { None };
+        let expected = match own {
+            Some((_, logged)) => {
+                let changed = replay.last_change(&logged.watched);
+                let is_late = !logged.watched.is_empty() && watched_at.is_none_or(|at| changed > at);
+                if is_late && **reply != Value::Nil {
+                    return Verdict::Violation(format!(
+                        "carried out although a watched key had changed:\n    {operation}\n"
+                    ));
+                }
+                match replay.carry_out(*revision, logged) {
+                    Ok(expected) => expected.ok_or(Refusal::NotApplied),
+                    Err(what) => return Verdict::Violation(what),
+                }
+            }
+            // So was not carried out, since a watched key had changed.
+            None if watched_at.is_some() && **reply == Value::Nil && operation.request.commands.len() > 1 => {
+                Ok(Value::Nil)
+            }
+            None => replay.object.serve(&operation.request),
+        };
+        if expected.as_ref().is_ok_and(|expected| is_right(&operation.request, expected, reply)) {
             continue;
         }
         let expected = match expected {
@@ -171,7 +229,61 @@ fn replay<'a>(done: &[Done<'a>], log: Option<&Log>, mut unsure: HashSet<&'a str>
         unsure.extend(operation.request.keys());
         undecided.get_or_insert(Verdict::Undecided(format!("without a log of what was carried out: {what}")));
     }
+    for (revision, logged) in entries {
+        if let Err(what) = replay.carry_out(*revision, logged) {
+            return Verdict::Violation(what);
+        }
+    }
     undecided.unwrap_or(Verdict::Accepted)
+}
+
+/// A single copy, and at which revision each key was last written.
+#[derive(Default)]
+struct Replay {
+    object: Object,
+    changes: HashMap<String, u64>,
+}
+
+impl Replay {
+    /// Does what the log says. The reply, if it is known here; an error if the server notes another one.
+    fn carry_out(&mut self, revision: u64, logged: &Logged) -> Result<Option<Value>, String> {
+        self.object.advance(logged.clock_ms);
+        let Some(request) = &logged.request else { return Ok(None) };
+        if logged.reply == Some(Value::Nil) && !logged.watched.is_empty() {
+            return Ok(Some(Value::Nil));
+        }
+        let Ok(expected) = self.object.serve(request) else { return Ok(None) };
+        let replies = request.replies(&expected).unwrap_or_default();
+        for (words, reply) in request.commands.iter().zip(replies) {
+            if let (true, Some(key)) = (has_changed(words, reply), words.get(1)) {
+                self.changes.insert(key.clone(), revision);
+            }
+        }
+        match &logged.reply {
+            Some(noted) if !is_right(request, &expected, noted) => Err(format!(
+                "at revision {revision} a server notes {noted} as the reply, which should be {expected}: {request:?}\n"
+            )),
+            _ => Ok(Some(expected)),
+        }
+    }
+
+    /// The revision of the last change to any of these keys.
+    fn last_change(&self, keys: &[String]) -> u64 {
+        keys.iter().filter_map(|key| self.changes.get(key)).max().copied().unwrap_or(0)
+    }
+}
+
+/// Whether a reply is as expected, in any order where there is none.
+fn is_right(request: &Request, expected: &Value, reply: &Value) -> bool {
+    match (request.commands.as_slice(), expected, reply) {
+        ([words], _, Value::Int(_)) if words[0] == "PUBLISH" => true,
+        ([words], Value::List(expected), Value::List(items)) if words[0] == "HKEYS" => {
+            let mut items = items.iter().collect::<Vec<_>>();
+            items.sort();
+            expected.iter().eq(items)
+        }
+        _ => is_same(expected, reply),
+    }
 }
 
 /// A number is the same as its text: GET has the one, INCR the other.

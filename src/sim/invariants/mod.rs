@@ -23,6 +23,7 @@ use std::time::Duration;
 pub use keys_end_in_time::DRIFT;
 pub use picture::{Happened, Picture};
 
+use super::ledger::Ledger;
 use crate::env::observer::{Observer, Sight};
 use crate::env::sim::World;
 
@@ -66,8 +67,8 @@ impl Watch {
     }
 
     /// Looks at the node on `host`.
-    pub fn observer(&self, world: &World, host: &'static str) -> Arc<dyn Observer> {
-        Arc::new(Eye { watch: self.clone(), world: world.clone(), host })
+    pub fn observer(&self, world: &World, host: &'static str, ledger: &Ledger) -> Arc<dyn Observer> {
+        Arc::new(Eye { watch: self.clone(), ledger: ledger.clone(), world: world.clone(), host })
     }
 
     /// The first violation, if there was any.
@@ -99,6 +100,7 @@ impl Watch {
 /// Looks at one node.
 struct Eye {
     watch: Watch,
+    ledger: Ledger,
     world: World,
     host: &'static str,
 }
@@ -108,7 +110,14 @@ impl Observer for Eye {
         index.is_multiple_of(HASH_EVERY)
     }
 
+    fn reads(&self, index: u64) -> bool {
+        self.ledger.lacks(index)
+    }
+
     fn saw(&self, sight: &Sight) {
+        if matches!(sight, Sight::Ran { .. } | Sight::Replied { .. }) {
+            return self.ledger.saw(self.host, sight);
+        }
         let (now, syncs) = (self.world.elapsed(), self.world.syncs(self.host));
         self.watch.happened(&Happened { host: self.host, now, syncs, sight });
     }

@@ -101,7 +101,7 @@ bugs! {
     leader_unconfirmed: LeaderUnconfirmed, plans::CUTS, ["fresh reads"];
     repeat_applied: RepeatApplied, scenes::STALLS, ["more than was asked for"];
     crossed_replies: CrossedReplies, plans::CALM, ["registers", "transactions", "lists", "counters", "in one piece"];
-    unknown_as_refused: UnknownAsRefused, plans::CUTS, ["counters", "registers", "transactions", "lists", "sets"];
+    unknown_as_refused: UnknownAsRefused, plans::CUTS, ["revisions", "counters", "registers", "transactions", "lists", "sets"];
     local_expiry: LocalExpiry, plans::CALM, ["equal state"];
     leader_by_wall_clock: LeaderByWallClock, plans::CLOCKS, ["keys end in time"];
     own_chance: OwnChance, scenes::LOTS, ["the nodes differ"];

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::Verdict;
 use super::super::history::{History, Operation, Outcome, Request, Value};
 use super::super::object::Object;
-use super::super::revisions::{self, Log};
+use super::super::revisions::{self, Log, Logged};
 use super::super::search::STATES_MAX;
 use super::super::{appends, sets, strings};
 use super::Dice;
@@ -118,7 +118,7 @@ fn execution(dice: &mut Dice, kind: Kind, clients: u64, operations: usize) -> (H
         let reply = object.serve(request);
         if reply.as_ref().is_ok_and(|reply| revisions::has_effect(request, reply)) {
             revision += 1;
-            log.insert(revision, request.clone());
+            log.insert(revision, Logged { request: Some(request.clone()), ..Logged::default() });
         }
         (reply, revision)
     };

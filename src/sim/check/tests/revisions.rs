@@ -2,7 +2,7 @@
 
 use super::super::Verdict;
 use super::super::history::{History, Outcome, Request};
-use super::super::revisions::{Log, check};
+use super::super::revisions::{Log, Logged, check};
 use super::{accepted, rejected, value};
 
 /// `(from, to, command, reply, revision)`, in milliseconds; revision 0 is none.
@@ -64,7 +64,8 @@ fn the_log_has_what_was_acknowledged_and_nothing_that_was_refused() {
     let lines = [(0, 1, "SET k a", "OK", 1), (2, 3, "SET k b", "?", 0), (4, 5, "SET k c", "!", 0)];
     let log = |entries: &[(u64, &str)]| -> Log {
         let entry = |(revision, command): &(u64, &str)| {
-            (*revision, Request::of(&command.split(' ').collect::<Vec<_>>()))
+            let request = Some(Request::of(&command.split(' ').collect::<Vec<_>>()));
+            (*revision, Logged { request, ..Logged::default() })
         };
         entries.iter().map(entry).collect()
     };

@@ -4,34 +4,22 @@ use std::collections::BTreeSet;
 
 use super::check::history::{Delivery, History, Operation};
 use super::check::leases::Allowance;
-use super::check::search::STATES_MAX;
-use super::check::{Verdict, appends, events, leases, locks, messages, sets, strings};
+use super::check::{Verdict, events, kinds, messages};
 use super::workload::{CHANNEL, EVENTS, LAST};
 
 /// What each judge says, and on how many operations.
 pub fn verdicts(history: &History, allowance: &Allowance) -> Vec<(&'static str, usize, Verdict)> {
-    let judge = |name, prefix: &str, check: &dyn Fn(&[Operation]) -> Verdict| {
-        let operations = history.on_keys(prefix);
-        (name, operations.len(), check(&operations))
-    };
-    let in_strings = |operations: &[_]| strings::check(operations, STATES_MAX);
     let news = history.deliveries.iter().filter(|delivery| delivery.channel == CHANNEL);
     let news = news.cloned().collect::<Vec<_>>();
     let drained = news.iter().filter(|delivery| delivery.message.as_deref() == Some(LAST));
     let drained = drained.map(|delivery| delivery.subscriber).collect::<BTreeSet<_>>();
-    vec![
-        judge("registers", "register:", &in_strings),
-        judge("counters", "counter:", &in_strings),
-        judge("transactions", "account:", &in_strings),
-        judge("lists", "list:", &appends::check),
-        judge("sets", "set:", &sets::check),
-        judge("leases", "lease:", &|operations| leases::check(operations, allowance)),
-        judge("locks", "lock:", &|operations| locks::check(operations, allowance.early_ns)),
-        judge("messages", CHANNEL, &|operations| messages::check(operations, &news)),
-        judge("events", EVENTS, &|operations| {
-            events::check(operations, &told(operations, &history.deliveries), &drained)
-        }),
-    ]
+    let published = history.on_keys(CHANNEL);
+    let told_of = history.on_keys(EVENTS);
+    let events = events::check(&told_of, &told(&told_of, &history.deliveries), &drained);
+    let mut verdicts = kinds::verdicts(history, allowance);
+    verdicts.push(("messages", published.len(), messages::check(&published, &news)));
+    verdicts.push(("events", told_of.len(), events));
+    verdicts
 }
 
 /// What subscribers to a pattern were told, as if each had subscribed to each key's channel of its own.

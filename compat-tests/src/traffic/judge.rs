@@ -9,8 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use quorate::sim::check::history::{Delivery, History, Operation, Outcome, Request, Returned};
 use quorate::sim::check::leases::Allowance;
-use quorate::sim::check::search::STATES_MAX;
-use quorate::sim::check::{Verdict, appends, events, leases, locks, messages, sets, strings};
+use quorate::sim::check::{Verdict, events, kinds, messages};
 
 use super::recorder::{Recorder, nanoseconds};
 use super::residue::Residue;
@@ -49,14 +48,10 @@ impl Judge {
         history.faults = recorder.faults().faults.clone();
         history.faults.retain(|fault| fault.end_ns.is_none_or(|end| end > began));
         let allowance = Allowance { early_ns: EARLY_NS, late_ns: nanoseconds(LATE), leaderless: silences };
-        let in_strings = |operations: &[_]| strings::check(operations, STATES_MAX);
-        self.part("registers", "register:", &history, &in_strings)?;
-        self.part("counters", "counter:", &history, &in_strings)?;
-        self.part("transactions", "account:", &history, &in_strings)?;
-        self.part("lists", "list:", &history, &appends::check)?;
-        self.part("sets", "set:", &history, &sets::check)?;
-        self.part("leases", "lease:", &history, &|operations| leases::check(operations, &allowance))?;
-        self.part("locks", "lock:", &history, &|operations| locks::check(operations, EARLY_NS))?;
+        for (name, operations, verdict) in kinds::verdicts(&history, &allowance) {
+            accept(name, verdict, &history)?;
+            *self.judged.entry(name).or_default() += operations;
+        }
         self.residues.push(Residue::of(number, &history));
         let told = Told::of(number, &history);
         if let Some(previous) = self.previous.take() {
@@ -69,19 +64,6 @@ impl Judge {
     /// Judges what is left when the last subscriber was told everything.
     pub fn finish(&mut self, recorder: &Recorder) -> Result<()> {
         self.previous.take().map_or(Ok(()), |last| self.told(last, None, recorder))
-    }
-
-    fn part(
-        &mut self,
-        name: &'static str,
-        prefix: &str,
-        history: &History,
-        check: &dyn Fn(&[Operation]) -> Verdict,
-    ) -> Result<()> {
-        let operations = history.on_keys(prefix);
-        accept(name, check(&operations), history)?;
-        *self.judged.entry(name).or_default() += operations.len();
-        Ok(())
     }
 
     /// What subscribers were told of a generation, and in which order with the next one.

@@ -30,7 +30,8 @@
 //!
 //! Reading order: [`history`], [`lines`] (its text), [`coverage`]; [`model`] and [`search`] (the black-box checker),
 //! [`strings`] (registers, counters, transactions on several keys); [`appends`] (lists, through [`cycles`] in a graph),
-//! [`sets`]; [`locks`], [`leases`]; [`messages`] and [`events`] (what subscribers are told); [`revisions`] (the oracle for
+//! [`sets`]; [`locks`], [`leases`]; [`messages`] and [`events`] (what subscribers are told);
+//! [`kinds`] (who judges which keys); [`revisions`] (the oracle for
 //! servers that tell revisions, with [`object`] and [`realtime`]).
 
 pub mod history;
@@ -62,6 +63,8 @@ pub mod leases;
 pub mod messages;
 
 pub mod events;
+
+pub mod kinds;
 
 pub mod object;
 

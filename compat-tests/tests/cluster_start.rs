@@ -163,6 +163,9 @@ fn sigterm_hands_leadership_over() -> Result<()> {
         let ended = asked.elapsed();
         workload.wait_for(100)?;
         outages.push((asked, Instant::now(), ended));
+        let log = cluster.nodes[leader].log_text()?;
+        let error = log.lines().find(|line| line.contains("ERROR"));
+        ensure!(error.is_none(), "a clean stop: {error:?}");
         cluster.nodes[leader].restart()?;
     }
     let record = workload.finish()?;

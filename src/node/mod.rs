@@ -31,10 +31,11 @@ mod waiting;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use gather::Contributor;
@@ -122,7 +123,7 @@ pub struct Node {
     pause: Pause,
     stop_requested: Notify,
     stopping: AtomicBool,
-    _peers: Option<PeerServer>,
+    peer_server: Mutex<Option<PeerServer>>,
     _tasks: Vec<TaskHandle>,
     _lock: Box<dyn DirLock>,
 }
@@ -338,7 +339,7 @@ impl Node {
             expires,
             figures,
             stopping: AtomicBool::new(false),
-            _peers: peer_server,
+            peer_server: Mutex::new(peer_server),
             _tasks: tasks,
             _lock: lock,
         }))
@@ -570,6 +571,8 @@ impl Node {
             () = self.env.clock.sleep(DRAIN) => tracing::warn!("some commands were not answered in time"),
         }
         self.stopping.store(true, Ordering::Relaxed);
+        let peer_server = self.peer_server.lock().expect("no holder panics").take();
+        OptionFuture::from(peer_server.map(PeerServer::stop)).await;
         self.consensus.stop().await;
         let (sealed, done) = oneshot::channel();
         self.wal.seal(Box::new(move |result| drop(sealed.send(result))));

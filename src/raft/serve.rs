@@ -40,7 +40,7 @@ pub trait Service: Send + Sync {
 pub struct PeerServer {
     env: Env,
     phase: Arc<RwLock<Phase>>,
-    _accepting: TaskHandle,
+    accepting: TaskHandle,
 }
 
 /// What this node is to a caller.
@@ -79,7 +79,7 @@ impl PeerServer {
         let phase = Arc::new(RwLock::new(Phase::Outside(outside)));
         let accepting = accept(env.clone(), listener, Arc::clone(&phase));
         let accepting = env.spawner.spawn(Box::pin(accepting));
-        Self { env: env.clone(), phase, _accepting: accepting }
+        Self { env: env.clone(), phase, accepting }
     }
 
     /// From now on answers as a member. Received snapshots are written below `scratch`.
@@ -87,6 +87,20 @@ impl PeerServer {
         let identity = consensus.identity();
         let member = Membership { identity, consensus, service, scratch, refused: Mutex::default() };
         *self.phase.write().expect("no holder panics") = Phase::Member(Arc::new(member));
+    }
+
+    /// Ends all links, and waits until nothing that came on them is still on its way to consensus, which may then be
+    /// stopped: openraft says at the level of errors that a message finds it stopped.
+    pub async fn stop(self) {
+        let Self { env, phase, accepting } = self;
+        drop(accepting);
+        let in_use = || match &*phase.read().expect("no holder panics") {
+            Phase::Outside(_) => false,
+            Phase::Member(member) => Arc::strong_count(member) > 1,
+        };
+        while in_use() {
+            env.clock.sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The world this server lives in.
@@ -142,7 +156,7 @@ async fn serve_link(env: &Env, stream: crate::env::BoxStream, phase: &RwLock<Pha
     }
     link.welcome(&Ok(())).await?;
     match hello.kind {
-        LinkKind::Append => serve_append(link, hello.from, &member.consensus, env).await,
+        LinkKind::Append => serve_append(link, hello.from, &member, env).await,
         LinkKind::Control => serve_control(link, hello.from, Some(member), service).await,
         LinkKind::Snapshot => serve_snapshot(env, link, &member).await,
         LinkKind::Bootstrap => unreachable!("served above"),
@@ -160,7 +174,8 @@ fn check(hello: &Hello, us: Identity) -> Result<(), String> {
 }
 
 /// Feeds a link's requests to openraft as they come, and writes its answers as they get ready.
-async fn serve_append(link: Link, from: u64, consensus: &Consensus, env: &Env) -> io::Result<()> {
+async fn serve_append(link: Link, from: u64, member: &Arc<Membership>, env: &Env) -> io::Result<()> {
+    let consensus = &member.consensus;
     let metrics = Arc::clone(consensus.peers().metrics());
     let figures = metrics.recorded.peer(from);
     let (receiver, mut sender) = link.split();
@@ -168,8 +183,9 @@ async fn serve_append(link: Link, from: u64, consensus: &Consensus, env: &Env) -
     let heard = Arc::clone(consensus.heard());
     let reading = Reading { from, heard, figures, metrics };
     let _reading = env.spawner.spawn(Box::pin(reading.run(receiver, requests)));
-    let input = futures_util::stream::unfold(queue, |mut queue| async move {
-        queue.recv().await.map(|request| (request, queue))
+    // What it reads from is openraft's own task, which is a part of this link, too.
+    let input = futures_util::stream::unfold((queue, Arc::clone(member)), |(mut queue, member)| async move {
+        queue.recv().await.map(|request| (request, (queue, member)))
     });
     let mut answers = std::pin::pin!(consensus.raft().stream_append(input).fuse());
     let mut out = BytesMut::new();

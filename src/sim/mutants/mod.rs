@@ -98,8 +98,8 @@ bugs! {
     snapshot_without_deadlines: SnapshotWithoutDeadlines, scenes::SNAPSHOTS, ["equal state", "the nodes differ"];
     read_without_barrier: ReadWithoutBarrier, plans::CALM, ["fresh reads"];
     barrier_reused: BarrierReused, plans::SLOW, ["fresh reads"];
-    leader_unconfirmed: LeaderUnconfirmed, plans::CUTS, ["fresh reads"];
-    repeat_applied: RepeatApplied, scenes::STALLS, ["more than was asked for"];
+    leader_unconfirmed: LeaderUnconfirmed, scenes::DEPOSED, ["fresh reads"];
+    repeat_applied: RepeatApplied, plans::CUTS, ["counters", "transactions", "lists"];
     crossed_replies: CrossedReplies, plans::CALM, ["registers", "transactions", "lists", "counters", "in one piece"];
     unknown_as_refused: UnknownAsRefused, plans::CUTS, ["revisions", "counters", "registers", "transactions", "lists", "sets"];
     local_expiry: LocalExpiry, plans::CALM, ["equal state"];

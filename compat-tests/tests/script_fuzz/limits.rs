@@ -12,10 +12,8 @@ use compat_tests::cluster::{Cluster, Node, PATIENCE};
 use compat_tests::reply::Reply;
 use compat_tests::{alone, wait_for};
 
-/// How much more memory than before a node may have after all of them. What a script had is free, but the system's
-/// allocator gives back only what is free at the end of its heap, where anything may live: so a script's 64 MiB
-/// and its limit's overdraft can stay the process's, for the next script. It is not more after more scripts.
-const GROWTH_BYTES_MAX: u64 = 128 << 20;
+/// How much more memory than before a node may have after all of them: much less than one of them had.
+const GROWTH_BYTES_MAX: u64 = 24 << 20;
 /// How much more a node may have meanwhile: a script's own limit, and what holds its copies.
 const PEAK_BYTES_MAX: u64 = 512 << 20;
 /// No script may take so long, on any machine. What others send meanwhile waits for it.

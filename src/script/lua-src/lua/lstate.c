@@ -6,6 +6,10 @@
 
 
 #include <stddef.h>
+#include <stdlib.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #define lstate_c
 #define LUA_CORE
@@ -236,5 +240,8 @@ LUA_API void lua_close (lua_State *L) {
   lua_assert(G(L)->tmudata == NULL);
   luai_userstateclose(L);
   close_state(L);
+#if defined(__GLIBC__)
+  malloc_trim(0);  /* [return] what it had is the system's again */
+#endif
 }
 

@@ -1,7 +1,8 @@
 //! Many clusters, each decided by a seed and through everything, on all cores; and what it adds up to.
 //!
 //! `cargo test` lives through [`SEEDS`] of them. `MINUTES=30 SEED=1000 cargo test --lib sim::campaign` goes on from that
-//! seed for so long; `SEED=7 cargo test --lib sim::campaign` is that one only.
+//! seed for so long, and `HOURS=20` until clusters have lived for so long in their own time; `SEED=7 cargo test --lib
+//! sim::campaign` is that one only.
 
 #![allow(clippy::disallowed_methods)] // Threads, and the time they take, are outside of the simulated worlds.
 
@@ -208,19 +209,24 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn campaign() {
-    let (minutes, asked) = (number("MINUTES"), number("SEED"));
+    let (minutes, hours, asked) = (number("MINUTES"), number("HOURS"), number("SEED"));
     let started = Instant::now();
     let first = asked.unwrap_or(1);
-    let last = match (minutes, asked) {
+    let last = match (minutes.or(hours), asked) {
         (Some(_), _) => u64::MAX,
         (None, Some(only)) => only,
         (None, None) => SEEDS,
     };
     let until = minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
+    let enough = hours.map(|hours| Duration::from_secs(3_600 * hours));
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let whole = Mutex::new((Tally::default(), Vec::new()));
+    let lived = || whole.lock().expect("no holder panics").0.simulated;
     let work = || {
-        while !failed.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
+        while !failed.load(Ordering::Relaxed)
+            && until.is_none_or(|until| Instant::now() < until)
+            && enough.is_none_or(|enough| lived() < enough)
+        {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed > last {
                 return;

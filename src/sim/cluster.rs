@@ -263,10 +263,10 @@ impl Cluster {
         self.failures.lock().expect("no holder panics").push(what.to_owned());
     }
 
-    /// What went wrong with nodes that nobody made fail, and what no node may ever do.
-    pub fn failures(&self) -> Vec<String> {
-        let failures = self.failures.lock().expect("no holder panics").clone();
-        self.watch.violation().into_iter().chain(failures).collect()
+    /// An error if a node did what none may ever do, or if something went wrong with one that nobody made fail.
+    pub fn sound(&self) -> Result<(), String> {
+        let failures = self.failures.lock().expect("no holder panics");
+        self.watch.violation().or_else(|| failures.first().cloned()).map_or(Ok(()), Err)
     }
 }
 

@@ -117,7 +117,7 @@ impl Fault {
 pub async fn run(cluster: Cluster, faults: &[Fault], end: Duration) {
     let env = cluster.world().client_env();
     let (clock, dice) = (env.clock, Dice(env.rng));
-    while cluster.world().elapsed() < end && cluster.failures().is_empty() && !faults.is_empty() {
+    while cluster.world().elapsed() < end && cluster.sound().is_ok() && !faults.is_empty() {
         clock.sleep(Duration::from_millis(dice.below(1_500))).await;
         let fault = faults[dice.below(faults.len() as u64) as usize];
         let lasts = Duration::from_millis(100 + dice.below(3_500));

@@ -131,13 +131,11 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     let end = world.elapsed() + plan.lasts;
     let misfortunes = (0..plan.sequences).map(|_| faults::run(cluster.clone(), plan.faults, end));
     futures_util::future::join_all(misfortunes).await;
-    while world.elapsed() < end && cluster.failures().is_empty() {
+    while world.elapsed() < end && cluster.sound().is_ok() {
         env.clock.sleep(Duration::from_millis(100)).await;
     }
 
-    if let Some(failure) = cluster.failures().first() {
-        return Err(failure.clone());
-    }
+    cluster.sound()?;
     // From here on all is well.
     world.heal();
     shared.end();
@@ -197,9 +195,7 @@ async fn finish(cluster: &Cluster, shared: &Shared) -> Result<(), String> {
 
 /// Whether anything that was seen, inside or outside, is wrong. Returns how many operations were answered.
 fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, String> {
-    if let Some(failure) = cluster.failures().first() {
-        return Err(failure.clone());
-    }
+    cluster.sound()?;
     if let Some(silence) = cluster.silences().first().filter(|_| plan.prompt) {
         return Err(silence.clone());
     }
@@ -409,7 +405,7 @@ fn a_low_disk_refuses_growth_until_there_is_room() {
         world.set_disk_capacity("n2", 64 << 30);
         clock.sleep(SECOND * 6).await;
         assert!(client.call(&["SET", "key", "3"]).await.is_reply());
-        assert!(cluster.failures().is_empty() && world.exited("n2").is_none());
+        assert!(cluster.sound().is_ok() && world.exited("n2").is_none());
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //!     prove                                       what there is
 //!     prove power-cut --minutes 10 --seed 7       one of them
-//!     prove all --minutes 30                      each for so long, and a table of what came of it
+//!     prove all --release                         all that a release has to have been through, and a table of what came of it
 //!
 //! `UPDATE=1` writes that table into the README.
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use compat_tests::campaigns::table::{self, Row};
-use compat_tests::campaigns::{BUILT, Campaign, Extent, LAB};
+use compat_tests::campaigns::{BUILT, Campaign, Extent, LAB, Length};
 use compat_tests::dice::Dice;
 
 fn main() -> ExitCode {
@@ -31,18 +31,22 @@ fn all() -> impl Iterator<Item = &'static Campaign> {
 }
 
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
-    let (mut names, mut minutes, mut seed) = (Vec::new(), 0.0, Dice::seed()?);
+    let (mut names, mut length, mut seed) = (Vec::new(), Length::Least, Dice::seed()?);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
         match argument.as_str() {
-            "--minutes" => minutes = value()?.parse().context("--minutes")?,
+            "--minutes" => {
+                let minutes: f64 = value()?.parse().context("--minutes")?;
+                length = Length::Lasting(Duration::try_from_secs_f64(60.0 * minutes).context("--minutes")?);
+            }
+            "--release" => length = Length::Release,
             "--seed" => seed = value()?.parse().context("--seed")?,
             name => names.push(name.to_owned()),
         }
     }
     if names.is_empty() {
         all().for_each(|campaign| println!("{:12} {}", campaign.name, campaign.about));
-        println!("\nprove NAME... | all [--minutes M] [--seed S]");
+        println!("\nprove NAME... | all [--minutes M | --release] [--seed S]");
         return Ok(());
     }
     let is_asked_for = |campaign: &&Campaign| names.iter().any(|name| name == "all" || name == campaign.name);
@@ -55,9 +59,14 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let mut rows = Vec::new();
     for campaign in chosen {
         let name = campaign.name;
-        println!("{name}: prove {name} --minutes {minutes} --seed {seed}");
+        let long = match length {
+            Length::Least => String::new(),
+            Length::Lasting(time) => format!(" --minutes {}", time.as_secs_f64() / 60.0),
+            Length::Release => " --release".to_owned(),
+        };
+        println!("{name}: prove {name}{long} --seed {seed}");
         let start = Instant::now();
-        let outcome = (campaign.run)(&mut Extent::new(seed, Duration::from_secs_f64(60.0 * minutes)));
+        let outcome = (campaign.run)(&mut Extent::new(seed, length));
         let time = start.elapsed();
         println!("  time: {time:.0?}");
         match &outcome {

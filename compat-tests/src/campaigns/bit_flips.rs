@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::{Campaign, Extent, Report};
+use super::{Campaign, Extent, Report, Rounds};
 use crate::client::ask;
 use crate::cluster::Cluster;
 use crate::reply::Reply;
@@ -19,8 +19,7 @@ pub const CAMPAIGN: Campaign = Campaign {
 
 const KEYS: usize = 100;
 const VALUE_BYTES: usize = 300;
-/// Flips that have to be.
-const LEAST: usize = 3;
+const FLIPS: Rounds = Rounds { least: 3, release: 60 };
 /// The code a node ends with when its store is not what it wrote.
 const STORE_FAILED: i32 = 71;
 
@@ -34,7 +33,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
     // From the log into the database, from which they are read after a start.
     ask(node, &["SAVE"])?;
     let (mut flips, mut refused, mut ended) = (0, 0, 0);
-    while extent.goes_on(flips, LEAST) {
+    while extent.goes_on(flips, &FLIPS) {
         cluster.nodes[0].terminate()?;
         let number = extent.dice.below(KEYS);
         let places = find(&cluster.nodes[0].data.join("state"), values[number].as_bytes())?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
 use crate::client::ask;
 use crate::cluster::PATIENCE;
 use crate::lab::Lab;
@@ -18,8 +18,8 @@ pub const CAMPAIGN: Campaign = Campaign {
 };
 
 const WRITERS: usize = 4;
-/// Rounds that have to be: one disk, and all at once.
-const LEAST: usize = 2;
+/// One disk, and all at once.
+const ROUNDS: Rounds = Rounds { least: 2, release: 20 };
 const WRITES: u64 = 100;
 /// What is left to live on: less than nodes want, more than they need.
 const LEFT_BYTES: u64 = 96 << 20;
@@ -30,7 +30,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let nodes = lab.cluster.addresses();
     let workload = Workload::start(&nodes, WRITERS, "disk-full");
     let mut rounds = 0;
-    while extent.goes_on(rounds, LEAST) {
+    while extent.goes_on(rounds, &ROUNDS) {
         workload.wait_for(WRITES)?;
         let key = format!("kept:{rounds}");
         ask(nodes[0], &["SET", &key, "here"])?;

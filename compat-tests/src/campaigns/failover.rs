@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use super::{Campaign, DISK_BYTES, Extent, Report, cluster_for};
+use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, cluster_for};
 use crate::client::{Connection, ask};
 use crate::lab::Lab;
 use crate::reply::Reply;
@@ -22,8 +22,8 @@ pub const CAMPAIGN: Campaign = Campaign {
     run,
 };
 
-/// Failovers of each kind that have to be.
-const LEAST: usize = 1;
+/// Each kind once, and thirty times.
+const ROUNDS: Rounds = Rounds { least: KINDS.len(), release: 30 * KINDS.len() };
 /// Calls between two failovers, so that there was peace.
 const CALLS: usize = 50;
 
@@ -54,7 +54,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let mut waits: [Vec<Duration>; 4] = Default::default();
     let mut increments = 0;
     let mut rounds = 0;
-    while extent.goes_on(rounds, LEAST * KINDS.len()) {
+    while extent.goes_on(rounds, &ROUNDS) {
         let kind = KINDS[rounds % KINDS.len()];
         let leader = lab.cluster.leader()?;
         let survivors: Vec<_> = (0..3).filter(|&number| number != leader).collect();
@@ -126,7 +126,7 @@ impl Waits {
 
     fn are_short(&self, kind: Kind) -> bool {
         match kind {
-            Kind::HandOver => self.median <= PLANNED,
+            Kind::HandOver => self.longest <= PLANNED,
             _ => self.median <= MEDIAN && self.longest <= LONGEST,
         }
     }

@@ -28,9 +28,9 @@ const CLIENTS: usize = 16;
 /// Answers a second there have to be over all, with the times in which nobody can be answered. The shortest run is
 /// excused: it does nothing but fail.
 const RATE_LEAST: f64 = 500.0;
-/// How often each class has to happen in half an hour.
+/// How long a release's run is, and how often each class has to happen in it.
+const RELEASE: Duration = Duration::from_secs(1_800);
 const TIMES: usize = 10;
-const HALF_HOUR: Duration = Duration::from_secs(1_800);
 /// Answers before the first fault and after the last.
 const PEACE: u64 = 500;
 
@@ -40,9 +40,10 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let traffic = Traffic::start(&lab.cluster.addresses(), CLIENTS, extent.seed)?;
     let mut scene = Scene { lab, traffic, dice: extent.dice.clone(), is_short: extent.is_short() };
     scene.traffic.wait_for(PEACE)?;
-    let times = (TIMES as f64 * extent.lasts.as_secs_f64() / HALF_HOUR.as_secs_f64()) as usize;
+    let lasts = extent.lasts(RELEASE);
+    let times = ((TIMES as f64 * lasts.div_duration_f64(RELEASE)) as usize).max(1);
     let mut decks = 0;
-    while extent.goes_on(decks, times.max(1)) {
+    while decks < times || extent.start.elapsed() < lasts {
         deal(&mut scene)?;
         decks += 1;
     }
@@ -67,7 +68,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
     report.add("keys as they were left", summary.left);
     report.add("digest of all nodes", agree(&lab.cluster)?);
     let classes = STRIKES.iter().map(|strike| strike.name).chain(WEATHERS.iter().map(|weather| weather.name));
-    let enough = classes.map(|class| (class, times.max(1))).collect::<Vec<_>>();
+    let enough = classes.map(|class| (class, times)).collect::<Vec<_>>();
     summary.ensure_enough(PEACE, &enough).with_context(|| report.to_string())?;
     let rate = summary.rate();
     ensure!(extent.is_short() || rate >= RATE_LEAST, "{report}  no more than {rate:.0} answers a second");

@@ -24,6 +24,8 @@ const MEMORY_MB: u32 = 512;
 const LONGEST_INPUT_SECONDS: u32 = 10;
 /// For each target, when no time is asked for.
 const LEAST: Duration = Duration::from_secs(5);
+/// For all of them.
+const RELEASE: Duration = Duration::from_secs(600);
 
 fn run(extent: &mut Extent) -> Result<Report> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -35,7 +37,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
         targets.push(entry?.file_name().to_string_lossy().into_owned());
     }
     targets.sort();
-    let each = LEAST.max(extent.lasts / u32::try_from(targets.len())?);
+    let each = LEAST.max(extent.lasts(RELEASE) / u32::try_from(targets.len())?);
     let mut report = Report::default();
     for target in targets {
         // What is found by the way is kept for the next time, apart from what the tests replay.
@@ -67,7 +69,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
 fn build(package: &Path, output: &Path) -> Result<PathBuf> {
     let host = Command::new("rustc").args(["--print", "host-tuple"]).output()?;
     let host = String::from_utf8(host.stdout)?.trim().to_owned();
-    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    let mut cargo = super::cargo();
     // For a target by name, so that build scripts and macros are compiled as ever.
     cargo.args(["build", "--release", "--target", &host, "--target-dir"]).arg(output);
     let status = cargo.current_dir(package).env("RUSTFLAGS", FLAGS).status()?;

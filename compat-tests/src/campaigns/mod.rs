@@ -16,6 +16,7 @@ mod sync_error;
 pub mod table;
 
 use std::fmt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -50,32 +51,60 @@ pub const BUILT: [Campaign; 3] = [mutants::CAMPAIGN, sim::CAMPAIGN, fuzz::CAMPAI
 /// The size of a node's disk. Nodes want some of it to be left free.
 const DISK_BYTES: u64 = 2 << 30;
 
+/// How much is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// As little as proves something.
+    Least,
+    /// At least that, and for so long.
+    Lasting(Duration),
+    /// What a release has to have been through.
+    Release,
+}
+
+/// How often something is done.
+struct Rounds {
+    least: usize,
+    release: usize,
+}
+
 /// How much of a campaign is asked for.
 pub struct Extent {
     /// Where all choices come from. The machine's timing does not: a seed repeats what was tried, not what came of it.
     pub seed: u64,
     pub dice: Dice,
-    lasts: Duration,
+    length: Length,
     start: Instant,
 }
 
 impl Extent {
-    /// For so long, and not less than what proves something.
+    /// Begins now.
     #[must_use]
-    pub fn new(seed: u64, lasts: Duration) -> Self {
-        Self { seed, dice: Dice::new(seed), lasts, start: Instant::now() }
+    pub fn new(seed: u64, length: Length) -> Self {
+        Self { seed, dice: Dice::new(seed), length, start: Instant::now() }
     }
 
-    /// Whether another round is asked for, after so many of the `least` there have to be.
-    #[must_use]
-    pub fn goes_on(&self, rounds: usize, least: usize) -> bool {
-        rounds < least || self.start.elapsed() < self.lasts
+    /// Whether another round is asked for, after so many.
+    fn goes_on(&self, done: usize, rounds: &Rounds) -> bool {
+        match self.length {
+            Length::Least => done < rounds.least,
+            Length::Lasting(time) => done < rounds.least || self.start.elapsed() < time,
+            Length::Release => done < rounds.release,
+        }
+    }
+
+    /// How long it is to last, if a release takes so long.
+    const fn lasts(&self, release: Duration) -> Duration {
+        match self.length {
+            Length::Least => Duration::ZERO,
+            Length::Lasting(time) => time,
+            Length::Release => release,
+        }
     }
 
     /// Whether no more than the minimum is asked for.
-    #[must_use]
-    pub fn is_short(&self) -> bool {
-        self.lasts.is_zero()
+    fn is_short(&self) -> bool {
+        self.length == Length::Least
     }
 }
 
@@ -102,6 +131,11 @@ fn cluster_for(lab: &mut Lab) -> Result<()> {
         node.options.extend(["--enable-debug-command", "yes"].map(str::to_owned));
     }
     lab.cluster.start_all()
+}
+
+/// The cargo that runs this, or the one that a shell would take.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// Waits until all nodes hold the same, by their own account of it: the digest of all keys and values.

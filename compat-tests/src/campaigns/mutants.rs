@@ -1,7 +1,7 @@
 //! Planted bugs, to see whether the simulator would notice: a judge who has never found anything has shown nothing.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
@@ -20,7 +20,7 @@ pub const CAMPAIGN: Campaign = Campaign {
 /// The same however much is asked for.
 fn run(_: &mut Extent) -> Result<Report> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    let mut cargo = super::cargo();
     cargo.args(["test", "-p", "quorate", "--lib", "sim::mutants", "--", "--nocapture"]);
     cargo.env("MUTANT", "all").env_remove("SEED");
     let ran = cargo.current_dir(&package).stdin(Stdio::null()).output()?;

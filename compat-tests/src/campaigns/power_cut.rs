@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
 use crate::lab::Lab;
 use crate::workload::Workload;
 
@@ -14,8 +14,8 @@ pub const CAMPAIGN: Campaign = Campaign {
 };
 
 const WRITERS: usize = 8;
-/// Rounds that have to be: each kind of cut twice.
-const LEAST: usize = 6;
+/// The least is each kind of cut twice.
+const ROUNDS: Rounds = Rounds { least: 6, release: 300 };
 /// Acknowledged writes between two cuts.
 const WRITES: u64 = 150;
 
@@ -25,7 +25,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let workload = Workload::start(&lab.cluster.addresses(), WRITERS, "power-cut");
     let (mut of_one, mut of_leader, mut of_all) = (0, 0, 0);
     let mut rounds = 0;
-    while extent.goes_on(rounds, LEAST) {
+    while extent.goes_on(rounds, &ROUNDS) {
         workload.wait_for(WRITES)?;
         let cut = match rounds % 3 {
             0 => {

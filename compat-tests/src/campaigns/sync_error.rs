@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Campaign, DISK_BYTES, Extent, Report, agree, cluster_for};
+use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
 use crate::lab::{Lab, syscalls};
 use crate::workload::Workload;
 
@@ -16,10 +16,9 @@ pub const CAMPAIGN: Campaign = Campaign {
 };
 
 const WRITERS: usize = 8;
-/// Rounds that have to be.
-const LEAST: usize = 4;
 /// How many of the first syncs are to fail. As many rounds take each; the shortest run is spread over them.
 const SYNCS: usize = 50;
+const ROUNDS: Rounds = Rounds { least: 4, release: SYNCS };
 const WRITES: u64 = 50;
 /// What the node may end with: it could not start, its log failed, its store failed.
 const CODES: [i32; 3] = [1, 70, 71];
@@ -30,8 +29,8 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let workload = Workload::start(&lab.cluster.addresses(), WRITERS, "sync-error");
     let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
     let mut rounds = 0;
-    while extent.goes_on(rounds, LEAST) {
-        let step = if extent.is_short() { SYNCS / LEAST } else { 1 };
+    while extent.goes_on(rounds, &ROUNDS) {
+        let step = if extent.is_short() { SYNCS / ROUNDS.least } else { 1 };
         let sync = 1 + rounds * step % SYNCS;
         let number = extent.dice.below(3);
         let launcher = lab.network.enter(number);

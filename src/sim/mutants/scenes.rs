@@ -52,9 +52,7 @@ fn power_cuts(seed: u64) -> Lived {
                 cluster.start_all();
             }
             env.clock.sleep(SECOND / 4).await;
-            if let Some(failure) = cluster.failures().first() {
-                return Err(failure.clone());
-            }
+            cluster.sound()?;
         }
         cluster.settle(RECOVERY).await
     })
@@ -73,9 +71,7 @@ fn slow_checkpoints(seed: u64) -> Lived {
             world.set_disk_latency("n3", SECOND / 10_000, SECOND / 2_000);
             cluster.start_all();
             clock.sleep(SECOND).await;
-            if let Some(failure) = cluster.failures().first() {
-                return Err(failure.clone());
-            }
+            cluster.sound()?;
         }
         cluster.settle(RECOVERY).await
     })
@@ -91,9 +87,7 @@ fn deposed(seed: u64) -> Lived {
             cut_off(&cluster, leader);
             goes_on(&cluster, other, &round).await?;
             Client::of(&cluster, leader).call(&["GET", "key"]).await;
-            if let Some(failure) = cluster.failures().first() {
-                return Err(failure.clone());
-            }
+            cluster.sound()?;
             world.heal();
             cluster.settle(RECOVERY).await?;
         }
@@ -169,9 +163,7 @@ fn snapshots(seed: u64) -> Lived {
             cluster.start("n3");
             clock.sleep(SECOND).await;
             write(&mut client, 2).await;
-            if let Some(failure) = cluster.failures().first() {
-                return Err(failure.clone());
-            }
+            cluster.sound()?;
         }
         cluster.settle(RECOVERY).await
     })

@@ -99,7 +99,6 @@ fn nothing_changes_the_one_shard() -> Result<()> {
         &["DELSLOTSRANGE", "1", "2"],
         &["FAILOVER"],
         &["FLUSHSLOTS"],
-        &["FORGET", &id],
         &["MEET", "127.0.0.1", "1"],
         &["REPLICATE", &id],
         &["RESET", "HARD"],

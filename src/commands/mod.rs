@@ -144,6 +144,8 @@ pub enum Answer {
     /// The number of nodes that have this connection's last write (WAIT); it is at least a quorum, and
     /// is waited for up to the timeout (zero: without end).
     Replicas { wanted: i64, timeout: Duration },
+    /// Success, once the cluster has taken this member out (CLUSTER FORGET).
+    Forget(u64),
     /// What [`Logged::apply`] says of `argv`, once it is applied. If that is no error, the node's own options
     /// in `then` are set, too.
     Logged { argv: Vec<Bytes>, then: Vec<(Bytes, Bytes)> },

@@ -263,4 +263,6 @@ pub enum Exit {
     StoreFailed = 71,
     /// Consensus stopped on an error of its own.
     RaftFailed = 72,
+    /// The cluster has taken this node out.
+    Forgotten = 73,
 }

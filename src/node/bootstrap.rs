@@ -23,12 +23,10 @@ use super::identity::IdentityFile;
 use super::progress::Progress;
 use crate::env::{BoxFuture, Env};
 use crate::raft::wire::{Request, Response};
-use crate::raft::{Consensus, Member, Role, Service, ask_stranger};
+use crate::raft::{Consensus, Member, Service, ask_stranger};
 
 /// How long another node may take to say what it is.
 const STATUS: Duration = Duration::from_millis(500);
-/// How long a cluster may take to admit a node; catching up is in it.
-const ADMIT: Duration = Duration::from_secs(60);
 /// Between two attempts at anything here.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -126,7 +124,14 @@ impl Outside {
     }
 
     fn identity_of(&self, cluster: u128, node: u64, forming: BTreeMap<u64, Member>) -> IdentityFile {
-        IdentityFile { cluster, node, boot: 0, address: self.member.peer_address.clone(), forming }
+        IdentityFile {
+            cluster,
+            node,
+            boot: 0,
+            address: self.member.peer_address.clone(),
+            forming,
+            admitted: false,
+        }
     }
 
     /// Becomes this node, unless it has become one already: a question to join may still be on its way when
@@ -223,8 +228,11 @@ impl Service for Outside {
 }
 
 /// On the node that planned the cluster: gives all others their numbers, then starts consensus among them.
-/// Returns once this node has consensus' word for it.
-pub async fn form(env: &Env, dir: &std::path::Path, identity: &IdentityFile, consensus: &Consensus) {
+/// Returns once this node has consensus' word for it; on a node that has nothing to form, at once.
+pub async fn form(env: &Env, dir: &std::path::Path, identity: &mut IdentityFile, consensus: &Consensus) {
+    if identity.forming.is_empty() {
+        return;
+    }
     for (&node, member) in identity.forming.iter().filter(|(node, _)| **node != identity.node) {
         let request = Request::Form { cluster: identity.cluster, node };
         let mut told = String::new();
@@ -251,35 +259,9 @@ pub async fn form(env: &Env, dir: &std::path::Path, identity: &IdentityFile, con
         tracing::warn!(%error, "the cluster is not formed yet");
         env.clock.sleep(RETRY).await;
     }
-    let formed = IdentityFile { forming: BTreeMap::new(), ..identity.clone() };
-    if let Err(error) = formed.save(&*env.disk, dir) {
+    identity.forming.clear();
+    if let Err(error) = identity.save(&*env.disk, dir) {
         // Forming again after the next start changes nothing.
         tracing::warn!(%error, "the data directory still says that the cluster is to be formed");
-    }
-}
-
-/// On a node that joined, or started again: asks until it is a voter and all know where its clients reach it.
-/// `peers` are those it was started with.
-pub async fn be_admitted(env: &Env, peers: &[String], member: &Member, consensus: &Consensus) {
-    let node = consensus.identity().node;
-    let view = consensus.view();
-    let mut others = peers.iter().filter(|peer| **peer != member.peer_address).cycle();
-    loop {
-        let now = view.borrow().clone();
-        if now.voters.contains(&node) && now.members.get(&node) == Some(member) {
-            return;
-        }
-        if now.role == Role::Leader {
-            if let Err(error) = consensus.admit(node, member.clone()).await {
-                tracing::debug!(%error, "the others do not know this node's addresses yet");
-            }
-        } else if let Some(peer) = others.next() {
-            let request = Request::Admit { node, member: member.clone() };
-            match ask_stranger(env, peer, &request, ADMIT).await {
-                Ok(Response::Done) => tracing::info!("this node is a voter, and all know its addresses"),
-                other => tracing::debug!(peer, ?other, "not a voter yet"),
-            }
-        }
-        env.clock.sleep(RETRY).await;
     }
 }

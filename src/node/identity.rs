@@ -6,12 +6,13 @@
 //! | bytes | |
 //! | --- | --- |
 //! | 4 | `QRTi` |
-//! | 2 | format version, 1; little endian as all numbers here |
+//! | 2 | format version, 2; little endian as all numbers here |
 //! | 16 | the cluster |
 //! | 8 | the node |
 //! | 8 | boot: how often the node has started |
 //! | 2 | length of the peer address it goes by, and the address |
 //! | 2 | members to form the cluster with, 0 once it is formed or joined; each: node 8, and its two addresses, each after its length 2 |
+//! | 1 | 1 if it was ever a voter, else 0 |
 //! | 4 | crc32c of all before |
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::env::Disk;
 use crate::raft::Member;
 
 const MAGIC: &[u8; 4] = b"QRTi";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const FILE: &str = "identity";
 
 /// The contents of the identity file.
@@ -35,6 +36,8 @@ pub struct IdentityFile {
     pub address: String,
     /// On the node that forms the cluster, until it is formed: all its members.
     pub forming: BTreeMap<u64, Member>,
+    /// Whether it was ever a voter. If then the cluster does not know it, somebody has taken it out.
+    pub admitted: bool,
 }
 
 impl IdentityFile {
@@ -76,6 +79,7 @@ impl IdentityFile {
                 put_text(&mut bytes, address);
             }
         }
+        bytes.push(self.admitted.into());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
     }
@@ -99,7 +103,8 @@ impl IdentityFile {
             let member = Member { peer_address: text(&mut rest)?, client_address: text(&mut rest)? };
             forming.insert(node, member);
         }
-        Some(Self { cluster, node, boot, address, forming })
+        let admitted = take(&mut rest)? == [1];
+        Some(Self { cluster, node, boot, address, forming, admitted })
     }
 }
 
@@ -135,6 +140,7 @@ mod tests {
             boot: 7,
             address: "a:1".into(),
             forming: BTreeMap::from([(3, member)]),
+            admitted: true,
         };
         let bytes = identity.encode();
         assert_eq!(IdentityFile::decode(&bytes), Some(identity));

@@ -8,10 +8,12 @@
 mod announced;
 mod applied;
 mod applying;
+mod belong;
 mod bootstrap;
 mod clock;
 mod digest;
 mod figures;
+mod forget;
 mod gather;
 mod host;
 mod housekeeping;
@@ -61,6 +63,7 @@ use crate::store::{Options, Shortage, Store, View};
 use announced::Announced;
 use applied::{AppliedWatch, Reached};
 use applying::Applying;
+use belong::Belonging;
 use bootstrap::Outside;
 use clock::ClusterClock;
 use figures::Figures;
@@ -117,7 +120,7 @@ pub struct Node {
     reads: Arc<Reads>,
     reach: Arc<Reach>,
     waiting: Arc<Waiting>,
-    room: Arc<Room>,
+    service: service::Member,
     expires: Arc<AtomicBool>,
     figures: Figures,
     pause: Pause,
@@ -259,7 +262,7 @@ impl Node {
             room: Arc::clone(&room),
         };
         if let Some(server) = &peer_server {
-            server.attach(consensus.clone(), Arc::new(service), scratch);
+            server.attach(consensus.clone(), Arc::new(service.clone()), scratch);
         }
         let expires = Arc::new(AtomicBool::new(true));
         let housekeeping = Arc::new(Housekeeping {
@@ -274,7 +277,7 @@ impl Node {
             wal_keep_bytes: config.wal_keep_bytes,
             checkpoint_interval: config.checkpoint_interval,
             data: data.clone(),
-            room: Arc::clone(&room),
+            room,
             expires: Arc::clone(&expires),
         });
 
@@ -309,14 +312,8 @@ impl Node {
         }
         {
             let (env, consensus, peers) = (env.clone(), consensus.clone(), config.peers.clone());
-            let settled = async move {
-                if identity.forming.is_empty() {
-                    bootstrap::be_admitted(&env, &peers, &member, &consensus).await;
-                } else {
-                    bootstrap::form(&env, &data, &identity, &consensus).await;
-                }
-            };
-            tasks.push(spawn(Box::pin(settled)));
+            let belonging = Belonging { env, dir: data, identity, peers, member, consensus };
+            tasks.push(spawn(Box::pin(belonging.keep())));
         }
         Ok(Arc::new(Self {
             pause: Pause::new(Arc::clone(&env.clock)),
@@ -335,7 +332,7 @@ impl Node {
             reads,
             reach,
             waiting,
-            room,
+            service,
             expires,
             figures,
             stopping: AtomicBool::new(false),
@@ -511,7 +508,7 @@ impl Node {
     /// anything is proposed: what is in the log is applied by all.
     #[must_use]
     pub fn shortage(&self) -> Option<Shortage> {
-        if self.room.is_short() {
+        if self.service.room.is_short() {
             return Some(Shortage::Disk);
         }
         self.figures.over_memory_limit(&self.settings, &self.store).then_some(Shortage::Memory)

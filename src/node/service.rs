@@ -55,20 +55,35 @@ impl Member {
         }
     }
 
-    async fn join(self, from: u64, request: Request) -> Response {
+    /// The members that the leader takes in, takes back, and takes out. The question comes from a stranger, from this
+    /// node itself, or from a member that handed it on.
+    pub async fn members(self, from: u64, request: Request) -> Response {
         if !self.leads() {
-            // A member's question was handed on once already.
-            return if from == 0 { self.hand_on(request).await } else { refused("not the leader") };
+            let is_handed_on = from != 0 && from != self.consensus.identity().node;
+            return if is_handed_on { refused("not the leader") } else { self.hand_on(request).await };
         }
+        let done = |changed: Result<(), raft::Refused>| match changed {
+            Ok(()) => Response::Done,
+            Err(error) => refused(&error.to_string()),
+        };
         match request {
             Request::Join { member } => match self.number_for(&member).await {
                 Ok(node) => Response::Joined { cluster: self.consensus.identity().cluster, node },
                 Err(error) => refused(&error.to_string()),
             },
-            Request::Admit { node, member } => match self.consensus.admit(node, member).await {
-                Ok(()) => Response::Done,
-                Err(error) => refused(&error.to_string()),
-            },
+            Request::Admit { node, member } => done(self.consensus.admit(node, member).await),
+            Request::Return { node, member } => {
+                // Only a leader that is one yet knows who was taken out.
+                if let Err(error) = self.consensus.read_index().await {
+                    return refused(&error.to_string());
+                }
+                let is_member = self.consensus.view().borrow().members.contains_key(&node);
+                if is_member { done(self.consensus.admit(node, member).await) } else { Response::Forgotten }
+            }
+            Request::Forget { node } => {
+                tracing::info!(node, "taking a node out of the cluster");
+                done(self.consensus.remove(node).await)
+            }
             _ => refused("not a question for a leader"),
         }
     }
@@ -108,7 +123,10 @@ impl Service for Member {
                 self.room.hear(from);
                 ready(Response::Done)
             }
-            Request::Join { .. } | Request::Admit { .. } => Box::pin(self.clone().join(from, request)),
+            Request::Join { .. }
+            | Request::Admit { .. }
+            | Request::Return { .. }
+            | Request::Forget { .. } => Box::pin(self.clone().members(from, request)),
             Request::Status => ready(Response::Member { cluster: identity.cluster, node: identity.node }),
             Request::Form { cluster, node } if (cluster, node) == (identity.cluster, identity.node) => {
                 ready(Response::Done)

@@ -310,6 +310,31 @@ impl Consensus {
         Ok(())
     }
 
+    /// Takes a member out for good: no quorum counts it any more.
+    ///
+    /// # Errors
+    /// When this node does not lead, or another change is under way.
+    pub async fn remove(&self, node: u64) -> Result<(), Refused> {
+        let only = BTreeSet::from([node]);
+        let change = match self.view.borrow().voters.contains(&node) {
+            true => ChangeMembers::RemoveVoters(only),
+            false => ChangeMembers::RemoveNodes(only),
+        };
+        let changed = self.raft.change_membership(change, false).await;
+        changed.map(drop).map_err(|error| Refused(error.to_string()))
+    }
+
+    /// Whether this node is a voter by a membership that it has applied, and which therefore nobody takes back but by
+    /// another.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = &metrics.membership_config;
+        let is_applied = membership.log_id().as_ref() <= metrics.last_applied.as_ref();
+        is_applied && membership.voter_ids().any(|voter| voter == self.identity().node)
+    }
+
     /// Finishes a membership change that an earlier leader left half done.
     ///
     /// # Errors

@@ -271,6 +271,15 @@ pub enum Request {
         node: u64,
         member: Member,
     },
+    /// The member with this id is here again, and wants to be known by these addresses.
+    Return {
+        node: u64,
+        member: Member,
+    },
+    /// Somebody wants this member to be taken out of the cluster.
+    Forget {
+        node: u64,
+    },
     /// Bootstrap: what are you?
     Status,
     /// Bootstrap: be this node of this new cluster.
@@ -314,6 +323,8 @@ pub enum Response {
     Clock {
         kept_ms: Option<u64>,
     },
+    /// The cluster has taken the asking node out, for good.
+    Forgotten,
     /// Certainly not done; the asker may ask again, another node perhaps.
     Refused {
         reason: String,
@@ -358,6 +369,15 @@ pub fn put_request(out: &mut BytesMut, number: u64, request: &Request) {
                 out.put_u64_le(*node);
                 out.put_member(member);
             }
+            Request::Return { node, member } => {
+                out.put_u8(12);
+                out.put_u64_le(*node);
+                out.put_member(member);
+            }
+            Request::Forget { node } => {
+                out.put_u8(13);
+                out.put_u64_le(*node);
+            }
             Request::Status => out.put_u8(8),
             Request::Form { cluster, node } => {
                 out.put_u8(9);
@@ -398,6 +418,8 @@ fn read_request(body: &Bytes) -> Option<(u64, Request)> {
         9 => Request::Form { cluster: take.u128()?, node: take.u64()? },
         10 => Request::Clock,
         11 => Request::DiskLow,
+        12 => Request::Return { node: take.u64()?, member: take.member()? },
+        13 => Request::Forget { node: take.u64()? },
         _ => return None,
     };
     take.whole((number, request))
@@ -438,6 +460,7 @@ pub fn put_response(out: &mut BytesMut, number: u64, response: &Response) {
                 out.put_u8(8);
                 out.put_option(kept_ms.as_ref(), |out, ms| out.put_u64_le(*ms));
             }
+            Response::Forgotten => out.put_u8(9),
             Response::Refused { reason } => {
                 out.put_u8(7);
                 out.put_text(&reason.chars().take(1_000).collect::<String>());
@@ -465,6 +488,7 @@ fn read_response(mut take: Take) -> Option<(u64, Response)> {
         6 => Response::Member { cluster: take.u128()?, node: take.u64()? },
         7 => Response::Refused { reason: take.text()? },
         8 => Response::Clock { kept_ms: take.option(Take::u64)? },
+        9 => Response::Forgotten,
         _ => return None,
     };
     take.whole((number, response))
@@ -558,6 +582,8 @@ mod tests {
             Request::Propose { group: Bytes::from_static(b"group") },
             Request::Join { member: member(9) },
             Request::Admit { node: 4, member: member(9) },
+            Request::Return { node: 4, member: member(9) },
+            Request::Forget { node: 4 },
             Request::Status,
             Request::Form { cluster: 1 << 100, node: 3 },
             Request::Clock,
@@ -576,6 +602,7 @@ mod tests {
             Response::Member { cluster: 5, node: 6 },
             Response::Clock { kept_ms: Some(8) },
             Response::Clock { kept_ms: None },
+            Response::Forgotten,
             Response::Refused { reason: "not the leader".into() },
         ];
         for (number, response) in responses.into_iter().enumerate() {

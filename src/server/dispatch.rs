@@ -421,6 +421,7 @@ impl Dispatcher {
                 Ok(Err(failure)) => self.failed(failure),
                 Err(error) => error.into(),
             },
+            Ok(Answer::Forget(node)) => self.node.forget(node).await.map_or_else(Reply::from, |()| Reply::Ok),
             Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
             Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
             Err(failure) => self.failed(failure),

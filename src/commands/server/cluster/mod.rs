@@ -13,7 +13,7 @@ use super::READY;
 use crate::commands::host::Topology;
 use crate::commands::{Answer, Args, Command, Flags, Group, Host, Node, Session, Spec, help};
 use crate::error::{ClientError, Result};
-use crate::resp::Reply;
+use crate::resp::{Reply, number};
 use crate::session::Session as Connection;
 use crate::store::View;
 
@@ -43,7 +43,7 @@ pub(in crate::commands) const COMMANDS: &[Command] = &[
     Command::node::<OfShard<Change<10>>>(),
     Command::node::<OfShard<Change<11>>>(),
     Command::node::<OfShard<Change<12>>>(),
-    Command::node::<OfShard<Change<13>>>(),
+    Command::node::<Forget>(),
     Command::session::<Help>(),
 ];
 
@@ -337,11 +337,53 @@ impl Question for CountFailureReports {
     }
 }
 
-/// What would change the slots or the members, and is refused: all slots are the one shard's, and members come and
-/// go otherwise.
+/// Takes a member out of the cluster, for good. It has a meaning with and without `cluster-enabled`: no client looks
+/// for owners of slots by it.
+struct Forget(Bytes);
+
+impl Node for Forget {
+    const SPEC: Spec = Spec {
+        name: "CLUSTER|FORGET",
+        syntax: "node-id",
+        summary: "Remove a node from the nodes table",
+        ..CHANGING
+    };
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        Ok(Self(args.bytes()?))
+    }
+
+    fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {
+        const MYSELF: ClientError = ClientError::fixed("ERR I tried hard but I can't forget myself...");
+        const MASTER: ClientError = ClientError::fixed("ERR Can't forget my master!");
+        const QUORUM: ClientError =
+            ClientError::fixed("ERR Without this node those that are reachable are no majority");
+        let topology = host.topology();
+        // By its name, or by its number, which INFO and the log show.
+        let number = number::parse_int(&self.0).and_then(|number| u64::try_from(number).ok());
+        let numbered = topology.members.iter().map(|member| member.id).find(|id| Some(*id) == number);
+        let forgotten =
+            numbered.map_or_else(|| shard::known(&topology, &self.0).map(|known| known.id), Ok)?;
+        if forgotten == topology.node {
+            return Err(MYSELF.into());
+        }
+        if Some(forgotten) == topology.leader {
+            return Err(MASTER.into());
+        }
+        let rest = topology.members.iter().filter(|member| member.id != forgotten && member.voter);
+        let (reachable, gone): (Vec<_>, Vec<_>) = rest.partition(|member| member.online);
+        if reachable.len() <= gone.len() {
+            return Err(QUORUM.into());
+        }
+        Ok(Answer::Forget(forgotten))
+    }
+}
+
+/// What would change the slots or the members in Redis' ways, and is refused: all slots are the one shard's, and
+/// members come otherwise.
 struct Change<const N: usize>;
 
-const CHANGES: [Spec; 14] = [
+const CHANGES: [Spec; 13] = [
     Spec {
         name: "CLUSTER|ADDSLOTS",
         syntax: "slot [slot ...]",
@@ -380,12 +422,6 @@ const CHANGES: [Spec; 14] = [
         ..CHANGING
     },
     Spec { name: "CLUSTER|FLUSHSLOTS", summary: "Delete a node's own slots information", ..CHANGING },
-    Spec {
-        name: "CLUSTER|FORGET",
-        syntax: "node-id",
-        summary: "Remove a node from the nodes table",
-        ..CHANGING
-    },
     Spec {
         name: "CLUSTER|MEET",
         syntax: "ip port [cluster_bus_port]",
@@ -459,6 +495,8 @@ impl Session for Help {
                 "    Return 0: each node finds out by itself which others have failed.",
                 "COUNTKEYSINSLOT <slot>",
                 "    Return the number of keys in <slot>.",
+                "FORGET <node-id>",
+                "    Take a node out of the cluster, for good.",
                 "GETKEYSINSLOT <slot> <count>",
                 "    Return key names stored by current node in a slot.",
                 "INFO",

@@ -164,8 +164,11 @@ impl Cluster {
             if !self.world.is_up(host) {
                 let exited = self.world.exited(host);
                 self.note(&format!("{host} starts, after {exited:?}"));
-                if exited == Some(Exit::RaftFailed) {
-                    self.failed(&format!("consensus stopped on {host}"));
+                match exited {
+                    Some(Exit::RaftFailed) => self.failed(&format!("consensus stopped on {host}")),
+                    // What its operator is told to do.
+                    Some(Exit::Forgotten) => self.world.replace_disk(host),
+                    _ => {}
                 }
                 self.start(host);
             }
@@ -185,6 +188,15 @@ impl Cluster {
     pub fn node(&self, host: &str) -> Option<Arc<Node>> {
         let nodes = self.nodes.lock().expect("no holder panics");
         nodes.get(host).and_then(Weak::upgrade).filter(|_| self.world.is_up(host))
+    }
+
+    /// The number of the node on `host`, which is a member.
+    pub fn number(&self, host: &str) -> u64 {
+        let node = self.hosts().iter().find_map(|host| self.node(host)).expect("some node runs");
+        let address = format!("{host}:7000");
+        let view = node.view().borrow().clone();
+        let found = view.members.into_iter().find(|(_, member)| member.peer_address == address);
+        found.expect("it is a member").0
     }
 
     /// The host whose node leads, as far as it knows itself.

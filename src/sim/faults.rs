@@ -53,6 +53,8 @@ pub enum Fault {
     Wipe,
     /// A node joins.
     Join,
+    /// The operator takes a node out, dead or alive, which then comes back as it was, and at last with an empty disk.
+    Forget,
     /// A node's wall clock is set, up to a minute forward or back.
     WallClock,
 }
@@ -83,7 +85,7 @@ impl Fault {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Crash,
         Self::CrashLeader,
         Self::CrashAll,
@@ -109,6 +111,7 @@ impl Fault {
         Self::HandOver,
         Self::Wipe,
         Self::Join,
+        Self::Forget,
         Self::WallClock,
     ];
 }
@@ -190,6 +193,17 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn Clock,
             }
         }
         Fault::Join => struck = cluster.check_members().is_ok() && cluster.grow(),
+        Fault::Forget => {
+            struck = cluster.check_members().is_ok() && host != leader;
+            if struck {
+                let number = cluster.number(host);
+                if dice.below(2) == 0 {
+                    world.crash(host);
+                }
+                let forget = ["CLUSTER", "FORGET", &number.to_string()];
+                struck = Client::of(cluster, leader).call(&forget).await.is_reply();
+            }
+        }
         Fault::WallClock => world.jump_wall_clock(host, dice.below(120_000) as i64 - 60_000),
         Fault::Flap | Fault::Swizzle => {}
     }

@@ -37,7 +37,7 @@ use tokio::io::AsyncWriteExt;
 use workload::{CHANNEL, LAST, Shared, TTL_MAX_MS};
 
 use crate::env::sim::{self, World};
-use crate::env::{Rng, TaskHandle};
+use crate::env::{Exit, Rng, TaskHandle};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a cluster may take to recover once nothing is wrong any more.
@@ -439,6 +439,38 @@ fn a_wiped_node_takes_its_place_again() {
         cluster.led(RECOVERY).await.expect("the others go on");
         let mut client = Client::of(&cluster, "n3");
         assert_eq!(client.call(&["GET", "key"]).await.number(), Some(1));
+    });
+}
+
+/// A node that was taken out of the cluster, dead or alive, ends when it hears of it, and is welcome with an empty disk.
+#[test]
+fn a_forgotten_node_ends_and_joins_anew() {
+    with_cluster(1, async |cluster| {
+        let world = cluster.world();
+        let mut client = Client::of(&cluster, "n1");
+        assert!(client.call(&["SET", "key", "1"]).await.is_reply());
+        for crashes in [true, false] {
+            let leader = cluster.led(RECOVERY).await.expect("somebody leads");
+            let host = if leader == "n3" { "n2" } else { "n3" };
+            let number = cluster.number(host).to_string();
+            if crashes {
+                world.crash(host);
+            }
+            let forget = Client::of(&cluster, leader).call(&["CLUSTER", "FORGET", &number]).await;
+            assert!(forget.is_reply(), "{forget:?}");
+            if crashes {
+                cluster.start(host);
+            }
+            let give_up = world.elapsed() + RECOVERY;
+            while world.exited(host) != Some(Exit::Forgotten) {
+                assert!(world.elapsed() < give_up, "it lives on");
+                world.client_env().clock.sleep(SECOND / 10).await;
+            }
+            assert_eq!(Client::of(&cluster, leader).call(&["GET", "key"]).await.number(), Some(1));
+            cluster.start_all();
+            cluster.settle(RECOVERY).await.expect("it joins anew");
+            assert_ne!(cluster.number(host).to_string(), number);
+        }
     });
 }
 

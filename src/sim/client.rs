@@ -211,12 +211,21 @@ pub async fn receive(stream: &mut BoxStream, received: &mut BytesMut) -> Option<
     }
 }
 
+/// How an operator is told that it cannot be now.
+const REFUSALS: [&str; 5] = [
+    "ERR FAILOVER",
+    "ERR Can't forget my master!",
+    "ERR I tried hard but I can't forget myself...",
+    "ERR Unknown node",
+    "ERR Without this node",
+];
+
 fn interpret(frame: BytesFrame) -> Answer {
     match &frame {
         BytesFrame::Error(text) => match text.split(' ').next() {
             Some("CLUSTERDOWN" | "TRYAGAIN" | "DISKFULL" | "EXECABORT") => Answer::NotApplied,
             Some("UNKNOWN") => Answer::Unknown,
-            _ if text.starts_with("ERR FAILOVER") => Answer::NotApplied,
+            _ if REFUSALS.iter().any(|refusal| text.starts_with(refusal)) => Answer::NotApplied,
             _ => panic!("an error that nothing here provokes: {text}"),
         },
         _ => Answer::Reply(frame),

@@ -97,7 +97,7 @@ impl Ledger {
             let owned = || words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
             let request = match (words[0], &mut account.queued) {
                 // What nodes are told is not in the keys.
-                ("CONFIG" | "FAILOVER", _) => continue,
+                ("CONFIG" | "FAILOVER" | "CLUSTER", _) => continue,
                 ("MULTI", _) => {
                     account.queued = Some(Vec::new());
                     continue;

@@ -101,7 +101,7 @@ bugs! {
     leader_unconfirmed: LeaderUnconfirmed, scenes::DEPOSED, ["fresh reads"];
     repeat_applied: RepeatApplied, plans::CUTS, ["counters", "transactions", "lists"];
     crossed_replies: CrossedReplies, plans::CALM, ["registers", "transactions", "lists", "counters", "in one piece"];
-    unknown_as_refused: UnknownAsRefused, plans::CUTS, ["revisions", "counters", "registers", "transactions", "lists", "sets"];
+    unknown_as_refused: UnknownAsRefused, plans::CUTS, ["revisions", "counters", "registers", "transactions", "lists", "sets", "events"];
     local_expiry: LocalExpiry, plans::CALM, ["equal state"];
     leader_by_wall_clock: LeaderByWallClock, plans::CLOCKS, ["keys end in time"];
     own_chance: OwnChance, scenes::LOTS, ["the nodes differ"];
@@ -110,7 +110,7 @@ bugs! {
     messages_reordered: MessagesReordered, plans::CALM, ["messages", "events"];
     messages_doubled: MessagesDoubled, plans::CALM, ["messages"];
     copies_kept: CopiesKept, scenes::CUT_OFF, ["a copy is old"];
-    number_reused: NumberReused, plans::NEWCOMERS, ["log reversion"];
+    number_reused: NumberReused, plans::NEWCOMERS, ["log reversion", "kept is synced"];
     low_disk_ignored: LowDiskIgnored, scenes::LOW_DISK, ["growth on a low disk"];
 }
 

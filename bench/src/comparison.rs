@@ -1,69 +1,34 @@
 //! The order of events: servers are started, filled, and measured in turn.
 
 use std::io::Read as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use compat_tests::wait_for;
 
-use crate::load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally};
-use crate::measure::{self, Disk, Figures};
+use crate::measure::Figures;
 use crate::options::Options;
 use crate::report::{CrossCheck, Report, Run, digits, thousands};
-use crate::server::{self, Cluster, Entry, Node, REFERENCE, Service, Target};
-use crate::workload::{self, Chance, KEYS, Mix, VALUE_BYTES, Workload};
+use crate::server::{self, Cluster, REFERENCE, Target};
+use crate::stage::{self, Conditions, Pace, Stage};
+use crate::workload::{self, Mix, Popularity, Workload};
 
-/// A run begins with a part that is not measured: so much of its length, but not more than this.
-const WARM_UP_SHARE: f64 = 0.25;
-const WARM_UP_SECONDS_MAX: f64 = 1.0;
-
-/// How a server is filled with all keys, and how long that may take.
-const FILL_CONNECTIONS: usize = 50;
-const FILL_PIPELINE: usize = 16;
-const FILL_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Before a run, all servers together should use less than so much of a core for a moment. They get so much
-/// time to come to rest, and are then measured as they are.
-const IDLE_SHARE: f64 = 0.2;
-const IDLE_MOMENT: Duration = Duration::from_millis(200);
-const IDLE_PATIENCE: Duration = Duration::from_secs(5);
+const NOT_RUNNING: &str = "it does not run any more";
 
 /// Servers and what is to be done with them.
 pub struct Comparison<'a> {
     options: &'a Options,
-    /// The program of Quorate.
-    quorate: &'a Path,
-    /// Where all servers' data is, and the disk that it is on.
-    directory: &'a Path,
-    disk: Disk,
-    /// Set when it is time to end.
-    stop: &'a AtomicBool,
+    stage: Stage<'a>,
     clusters: Vec<Cluster>,
-    seed: u64,
     progress: Progress,
 }
 
 impl<'a> Comparison<'a> {
     /// A comparison in which nothing runs yet.
-    pub fn new(
-        options: &'a Options,
-        quorate: &'a Path,
-        directory: &'a Path,
-        stop: &'a AtomicBool,
-    ) -> Result<Self> {
-        Ok(Self {
-            options,
-            quorate,
-            directory,
-            disk: Disk::of(directory)?,
-            stop,
-            clusters: Vec::new(),
-            seed: 0,
-            progress: Progress::new(0),
-        })
+    #[must_use]
+    pub fn new(options: &'a Options, stage: Stage<'a>) -> Self {
+        Self { options, stage, clusters: Vec::new(), progress: Progress::new(0) }
     }
 
     /// Runs everything, and then ends the servers. What fails is noted in the report, and the rest goes on.
@@ -92,7 +57,7 @@ impl<'a> Comparison<'a> {
                 self.cross_check(workload, &targets, report);
             }
         }
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stage.is_stopped() {
             note(report, "interrupted before all runs were made".to_owned());
         }
     }
@@ -117,35 +82,9 @@ impl<'a> Comparison<'a> {
     }
 
     fn start_service(&mut self, target: &Target) -> Result<()> {
-        self.check_stop()?;
-        let program = match target.service.foreign_program() {
-            None => self.quorate.to_owned(),
-            Some(name) => server::installed(name).with_context(|| format!("{name} is not installed"))?,
-        };
-        eprintln!("starting {}, filling it with {KEYS} keys", target.title);
-        // A service that is started again begins with nothing.
-        self.seed += 1;
-        let directory = self.directory.join(format!("{}-{}", target.name, self.seed));
-        let cluster = Cluster::start(target.service, &program, &directory, self.stop)?;
-        let leader = cluster.leader_first()?[0].address;
-        let (mix, chance, keys) = (Mix::Only(workload::Command::Set), Chance::new(0), Keys::From(0));
-        let tally = if target.service.speaks_resp() {
-            self.fill(leader, Resp::new(mix, chance, keys))
-        } else {
-            self.fill(leader, Grpc::new(leader, mix, chance, keys))
-        };
-        let tally = tally.inspect_err(|_| eprint!("{}", cluster.log_tails())).context("filling it")?;
-        if tally.replies.errors > 0 {
-            bail!("{} of {KEYS} SETs failed: {:?}", tally.replies.errors, tally.replies.first_error);
-        }
-        ensure!(tally.replies.count == KEYS, "filling it takes more than {FILL_TIMEOUT:?}");
+        let cluster = self.stage.start(target, &workload::USUAL, Conditions::default())?;
         self.clusters.push(cluster);
         Ok(())
-    }
-
-    fn fill(&self, address: std::net::SocketAddr, dialect: impl Dialect) -> Result<Tally> {
-        let limit = Limit { time: FILL_TIMEOUT, requests: KEYS };
-        Load::connect(address, FILL_CONNECTIONS, FILL_PIPELINE, dialect)?.run(limit, self.stop)
     }
 
     /// Runs a workload on each target of a group. Returns the names of those that failed, which have been
@@ -160,7 +99,7 @@ impl<'a> Comparison<'a> {
         let mut failed = Vec::new();
         let mut runs = Vec::new();
         for &target in group {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stage.is_stopped() {
                 break;
             }
             let found = self.measure(workload, target);
@@ -173,7 +112,7 @@ impl<'a> Comparison<'a> {
                     }
                     runs.push(Run { workload, target, figures, reference: None });
                 }
-                Err(error) if !self.stop.load(Ordering::Relaxed) => {
+                Err(error) if !self.stage.is_stopped() => {
                     note(report, format!("{what} failed: {error:#}"));
                     failed.push(target.name);
                     self.restart(target, report);
@@ -202,60 +141,22 @@ impl<'a> Comparison<'a> {
 
     /// One run of a workload on a target.
     fn measure(&mut self, workload: &Workload, target: &Target) -> Result<Figures> {
-        self.rest()?;
-        self.seed += 1;
-        let (chance, keys) = (Chance::new(self.seed), Keys::Any(Chance::new(!self.seed)));
-        let (service, nodes) = (target.service, self.cluster(target)?.leader_first()?);
-        let address = entry(&nodes, target).address;
-        if service.speaks_resp() {
-            self.measure_load(workload, service, &nodes, address, Resp::new(workload.mix, chance, keys))
-        } else {
-            let grpc = Grpc::new(address, workload.mix, chance, keys);
-            self.measure_load(workload, service, &nodes, address, grpc)
-        }
-    }
-
-    fn measure_load(
-        &self,
-        workload: &Workload,
-        service: Service,
-        nodes: &[&Node],
-        address: std::net::SocketAddr,
-        dialect: impl Dialect,
-    ) -> Result<Figures> {
-        let seconds = self.options.seconds;
-        let limit = |seconds| Limit { time: Duration::from_secs_f64(seconds), requests: u64::MAX };
-        let mut load = Load::connect(address, workload.connections, workload.pipeline, dialect)?;
-        load.run(limit((seconds * WARM_UP_SHARE).min(WARM_UP_SECONDS_MAX)), self.stop)?;
-        measure::during(service, nodes, &self.disk, || load.run(limit(seconds), self.stop))
-    }
-
-    /// Waits until no server works on anything: the checkpoint of one would be in the figures of another.
-    fn rest(&self) -> Result<()> {
-        let nodes = || self.clusters.iter().flat_map(|cluster| &cluster.nodes);
-        let used = || nodes().filter_map(|node| measure::cpu(node.pid()).ok()).sum::<Duration>();
-        let deadline = Instant::now() + IDLE_PATIENCE;
-        let mut before = used();
-        loop {
-            self.check_stop()?;
-            std::thread::sleep(IDLE_MOMENT);
-            let now = used();
-            if now.saturating_sub(before) < IDLE_MOMENT.mul_f64(IDLE_SHARE) || Instant::now() > deadline {
-                return Ok(());
-            }
-            before = now;
-        }
+        self.stage.rest(self.clusters.iter())?;
+        let cluster = self.clusters.iter().find(|cluster| cluster.service == target.service);
+        let cluster = cluster.context(NOT_RUNNING)?;
+        self.stage.measure(workload, target, cluster, self.options.seconds, Pace::Closed)
     }
 
     /// Puts the workload on the servers with redis-benchmark, too, where it knows the workload.
     fn cross_check(&self, workload: &'static Workload, targets: &[&'static Target], report: &mut Report) {
         let test = match workload.mix {
+            _ if workload.shape.popularity == Popularity::Zipf => return,
             Mix::Only(workload::Command::Set) => "set",
             Mix::Only(workload::Command::Get) => "get",
             _ => return,
         };
         for &target in targets.iter().filter(|target| target.service.speaks_resp()) {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stage.is_stopped() {
                 return;
             }
             let Some(Figures { throughput: ours, .. }) = report.typical(workload.name, target.name) else {
@@ -273,9 +174,9 @@ impl<'a> Comparison<'a> {
 
     /// The throughput that redis-benchmark finds, with about as many requests as a run of ours has.
     fn redis_benchmark(&self, workload: &Workload, test: &str, target: &Target, ours: f64) -> Result<f64> {
-        self.rest()?;
+        self.stage.rest(self.clusters.iter())?;
         let nodes = self.cluster(target)?.leader_first()?;
-        let address = entry(&nodes, target).address;
+        let address = stage::entry(&nodes, target).address;
         let seconds = self.options.seconds;
         let options = [
             ("-h", address.ip().to_string()),
@@ -283,8 +184,8 @@ impl<'a> Comparison<'a> {
             ("-c", workload.connections.to_string()),
             ("-P", workload.pipeline.to_string()),
             ("-n", format!("{:.0}", (ours * seconds).max(1_000.0))),
-            ("-r", KEYS.to_string()),
-            ("-d", VALUE_BYTES.to_string()),
+            ("-r", workload.shape.keys.to_string()),
+            ("-d", workload.shape.value_bytes.to_string()),
             ("-t", test.to_owned()),
         ];
         eprintln!("redis-benchmark: {}: {}", workload.name, target.title);
@@ -297,7 +198,7 @@ impl<'a> Comparison<'a> {
             .context("starting redis-benchmark")?;
         let patience = Duration::from_secs_f64(seconds * 10.0 + 30.0);
         let ended = wait_for("redis-benchmark to end", patience, || {
-            self.check_stop()?;
+            self.stage.check_stop()?;
             Ok(child.try_wait()?)
         });
         if ended.is_err() {
@@ -311,23 +212,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn cluster(&self, target: &Target) -> Result<&Cluster> {
-        self.clusters
-            .iter()
-            .find(|cluster| cluster.service == target.service)
-            .context("it does not run any more")
-    }
-
-    fn check_stop(&self) -> Result<()> {
-        ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
-        Ok(())
-    }
-}
-
-/// The node of `nodes`, the leader first, to which clients of the target connect.
-fn entry<'a>(nodes: &[&'a Node], target: &Target) -> &'a Node {
-    match target.entry {
-        Entry::Leader => nodes[0],
-        Entry::Follower => nodes[1],
+        self.clusters.iter().find(|cluster| cluster.service == target.service).context(NOT_RUNNING)
     }
 }
 

@@ -11,7 +11,12 @@
 mod options;
 mod workload;
 
+mod stage;
+
 mod comparison;
+mod curve;
+mod plot;
+mod scale;
 
 mod load;
 mod measure;
@@ -33,6 +38,9 @@ use comparison::Comparison;
 use measure::Machine;
 use options::{Invocation, Options};
 use report::Report;
+use scale::Scale;
+use serde_json::json;
+use stage::Stage;
 
 fn main() -> ExitCode {
     let options = match options::parse(std::env::args().skip(1)) {
@@ -77,6 +85,22 @@ fn run(options: &Options) -> Result<()> {
     if machine.is_in_memory() {
         bail!("{} is in memory; --dir wants a directory on a disk", place.data.display());
     }
+    fs::create_dir_all(&place.out)?;
+    let mut stage = Stage::new(&place.quorate, directory.path(), &stop)?;
+    if let Some(keys) = options.scale {
+        let mut scale = Scale::default();
+        let measured = scale::measure(&mut stage, keys, &mut scale);
+        let json = json!({ "machine": machine.to_json(), "keys": keys, "found": scale.json() });
+        keep(&place.out, "scale", &json, &scale.markdown())?;
+        return measured;
+    }
+    if !options.curves.is_empty() {
+        let run = (options.seconds, options.pairs);
+        for curve in &options.curves {
+            print(&curve::draw(curve, &mut stage, run, &machine, &place.out)?)?;
+        }
+        return Ok(());
+    }
     let mut report = Report {
         machine,
         seconds: options.seconds,
@@ -85,21 +109,22 @@ fn run(options: &Options) -> Result<()> {
         cross_checks: Vec::new(),
         notes: Vec::new(),
     };
+    Comparison::new(options, stage).run(&mut report);
+    keep(&place.out, &report.machine.date.replace(':', ""), &report.json(), &report.markdown())?;
+    ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+    ensure!(!report.runs.is_empty(), "nothing was measured");
+    Ok(())
+}
 
-    Comparison::new(options, &place.quorate, directory.path(), &stop)?.run(&mut report);
-
-    let json = serde_json::to_string_pretty(&report.json())?;
-    let markdown = report.markdown();
-    print(&markdown)?;
-    fs::create_dir_all(&place.out)?;
-    let file = place.out.join(report.machine.date.replace(':', ""));
-    for (extension, text) in [("json", json), ("md", markdown)] {
+/// Prints what people read, and keeps it beside what programs read.
+fn keep(out: &Path, name: &str, json: &serde_json::Value, markdown: &str) -> Result<()> {
+    print(markdown)?;
+    let file = out.join(name);
+    for (extension, text) in [("json", serde_json::to_string_pretty(json)?), ("md", markdown.to_owned())] {
         let file = file.with_extension(extension);
         fs::write(&file, text).with_context(|| file.display().to_string())?;
         eprintln!("kept in {}", file.display());
     }
-    ensure!(!stop.load(Ordering::Relaxed), "interrupted");
-    ensure!(!report.runs.is_empty(), "nothing was measured");
     Ok(())
 }
 

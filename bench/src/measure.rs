@@ -93,6 +93,11 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(usage(pid)?.cpu_us / 1e6))
 }
 
+/// A figure of /proc/PID/status in bytes: `VmRSS`, `RssAnon`, `VmHWM`.
+pub fn memory(pid: u32, name: &str) -> Result<f64> {
+    Ok(compat_tests::cluster::memory_bytes(pid, name)? as f64)
+}
+
 fn syncs(service: Service, nodes: &[&Node]) -> Result<Option<f64>> {
     nodes.iter().map(|node| node.syncs(service)).sum()
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::curve::{CURVES, Curve};
 use crate::server::{self, TARGETS, Target};
 use crate::workload::{WORKLOADS, Workload};
 
@@ -17,6 +18,9 @@ Usage: cargo run --release -p bench -- [OPTIONS]
   --seconds N       Length of each run [2; with --quick 1]
   --pairs N         Pairs of runs, one of each on the server and one on the reference [5; with --quick 1]
   --only NAME,...   These workloads, or these servers, or both; may be repeated. The reference is always measured
+  --curves NAME,... Instead, draw how costs change as one thing grows: these curves, or all [3 runs at each point]
+  --scale           Instead, measure what a large state costs: restarts, memory, checkpoints, a new follower
+  --keys N          How large that state is [5000000]
   --with TOOL       Check throughput with another load generator, too: redis-benchmark
   --out DIR         Where results are kept, as JSON and Markdown [bench-results in cargo's target directory]
   --dir DIR         Where the servers' data is while they run; on the disk to be measured [cargo's target directory]
@@ -42,6 +46,10 @@ pub struct Options {
     /// Without the reference, unless it is all that was asked for.
     pub targets: Vec<&'static Target>,
     pub redis_benchmark: bool,
+    /// What to draw, instead of comparing.
+    pub curves: Vec<&'static Curve>,
+    /// How many keys to measure the costs of a large state with, instead of comparing.
+    pub scale: Option<u64>,
     pub out: Option<PathBuf>,
     pub dir: Option<PathBuf>,
     pub server: Option<PathBuf>,
@@ -52,7 +60,8 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
     let (mut quick, mut redis_benchmark) = (false, false);
     let (mut seconds, mut pairs) = (None, None);
     let (mut out, mut dir, mut server) = (None, None, None);
-    let mut only = Vec::new();
+    let (mut only, mut curves) = (Vec::new(), Vec::new());
+    let (mut scale, mut keys) = (false, 5_000_000);
     while let Some(flag) = args.next() {
         let mut value = || args.next().with_context(|| format!("{flag} wants a value"));
         match flag.as_str() {
@@ -60,6 +69,9 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
             "--seconds" => seconds = Some(number(&flag, &value()?, 0.1, 3_600.0)?),
             "--pairs" => pairs = Some(number(&flag, &value()?, 1.0, 1_000.0)? as usize),
             "--only" => only.extend(value()?.split(',').map(str::to_owned)),
+            "--curves" => curves.extend(choose_curves(&value()?)?),
+            "--scale" => scale = true,
+            "--keys" => keys = number(&flag, &value()?, 1_000.0, 1e9)? as u64,
             "--with" => match value()?.as_str() {
                 "redis-benchmark" => redis_benchmark = true,
                 other => bail!("--with knows redis-benchmark, not {other:?}"),
@@ -75,10 +87,18 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
     let (workloads, targets) = select(&only, quick)?;
     Ok(Invocation::Run(Options {
         seconds: seconds.unwrap_or(if quick { 1.0 } else { 2.0 }),
-        pairs: pairs.unwrap_or(if quick { 1 } else { 5 }),
+        pairs: pairs.unwrap_or(if quick {
+            1
+        } else if curves.is_empty() {
+            5
+        } else {
+            3
+        }),
         workloads,
         targets,
         redis_benchmark,
+        curves,
+        scale: scale.then_some(keys),
         out,
         dir,
         server,
@@ -88,6 +108,18 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
 fn number(flag: &str, text: &str, min: f64, max: f64) -> Result<f64> {
     let number = text.parse().ok().filter(|number| (min..=max).contains(number));
     number.with_context(|| format!("{flag} wants a number from {min} to {max}, not {text:?}"))
+}
+
+/// The curves named, or all.
+fn choose_curves(names: &str) -> Result<Vec<&'static Curve>> {
+    if names == "all" {
+        return Ok(CURVES.iter().collect());
+    }
+    let named = |name: &str| CURVES.iter().find(|curve| curve.name == name);
+    names
+        .split(',')
+        .map(|name| named(name).with_context(|| format!("{name:?} is no curve; --list lists them")))
+        .collect()
 }
 
 /// The workloads and servers named in `only`; of a sort of which none is named, all, or the quick ones.
@@ -128,6 +160,10 @@ pub fn list() -> String {
     text += "Servers:\n";
     for target in &TARGETS {
         text += &format!("  {:<20} {}\n", target.name, target.title);
+    }
+    text += "Curves:\n";
+    for curve in &CURVES {
+        text += &format!("  {:<20} {}\n", curve.name, curve.about);
     }
     text
 }
@@ -177,6 +213,7 @@ mod tests {
         check("--pairs 0", "! --pairs wants a number from 1 to 1000, not \"0\"");
         check("--seconds x", "! --seconds wants a number from 0.1 to 3600, not \"x\"");
         check("--only set", "! \"set\" is neither a workload nor a server; --list lists them");
+        check("--curves circle", "! \"circle\" is no curve; --list lists them");
         check("--with wrk", "! --with knows redis-benchmark, not \"wrk\"");
     }
 

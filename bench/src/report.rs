@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::measure::{Figures, Machine};
 use crate::server::{REFERENCE, TARGETS, Target};
-use crate::workload::{KEYS, VALUE_BYTES, WORKLOADS, Workload};
+use crate::workload::{Shape, USUAL, WORKLOADS, Workload};
 
 /// One run of a workload on a server.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Report {
     #[must_use]
     pub fn typical(&self, workload: &str, target: &str) -> Option<Figures> {
         let figures: Vec<_> = self.of(workload, target).map(|run| &run.figures).collect();
-        (!figures.is_empty()).then(|| typical(&figures))
+        (!figures.is_empty()).then(|| median_of(&figures))
     }
 
     /// The medians of the pairs' ratios.
@@ -135,11 +135,12 @@ impl Report {
         let commit = self.machine.commit.as_deref().unwrap_or("unknown");
         let memory = self.machine.memory_bytes as f64 / f64::from(1 << 30);
         let (pairs, seconds) = (self.pairs, self.seconds);
+        let Shape { keys, value_bytes, .. } = USUAL;
         format!(
             "# Quorate beside its peers\n\n\
              {date}, commit {commit}. {cores} cores ({processor}), {memory:.1} GiB, Linux {kernel}, {filesystem}; \
              fdatasync p50 {fdatasync_us:.0} us; load average before {load_average}.\n\n\
-             Values of {VALUE_BYTES} bytes, {KEYS} keys; medians of runs of {seconds} s, {pairs} for each server. \
+             Values of {value_bytes} bytes, {keys} keys; medians of runs of {seconds} s, {pairs} for each server. \
              CPU is user and system time of all server processes for one operation (by node: the leader first). \
              Disk is what went to the device meanwhile; syncs are those of the logs of all nodes. Peak RSS is \
              that of the largest node since its start. The last three columns compare with {}: medians of the \
@@ -267,8 +268,8 @@ impl Report {
             "machine": self.machine.to_json(),
             "seconds": self.seconds,
             "pairs": self.pairs,
-            "keys": KEYS,
-            "value_bytes": VALUE_BYTES,
+            "keys": USUAL.keys,
+            "value_bytes": USUAL.value_bytes,
             "reference": REFERENCE.name,
             "medians": medians.collect::<Vec<_>>(),
             "runs": runs.collect::<Vec<_>>(),
@@ -283,7 +284,9 @@ enum Bound {
     Least,
 }
 
-fn figures_json(figures: &Figures) -> Value {
+/// Figures for programs.
+#[must_use]
+pub fn figures_json(figures: &Figures) -> Value {
     json!({
         "ops_per_second": figures.throughput,
         "p50_us": figures.p50_us,
@@ -301,7 +304,8 @@ fn figures_json(figures: &Figures) -> Value {
 }
 
 /// The median of each figure.
-fn typical(runs: &[&Figures]) -> Figures {
+#[must_use]
+pub fn median_of(runs: &[&Figures]) -> Figures {
     let of = |figure: &dyn Fn(&Figures) -> f64| median(runs.iter().map(|run| figure(run)).collect());
     let by_node = |list: &dyn Fn(&Figures) -> &[f64]| {
         let nodes = runs.iter().map(|run| list(run).len()).min().unwrap_or_default();

@@ -3,9 +3,11 @@
 //! All of them run at the same time, on free ports of the loopback device, and are idle while another one is
 //! measured. A server ends with its value, by its own process id, whatever happens to the benchmark.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,16 +128,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `program` as all nodes of the service, with their data below `directory`, and waits until they
-    /// are ready.
-    pub fn start(service: Service, program: &Path, directory: &Path, stop: &AtomicBool) -> Result<Self> {
+    /// Starts a program as all nodes of the service, with their data below `directory`, and waits until they are ready.
+    /// `command` is the program, perhaps with what becomes that program before it.
+    pub fn start(service: Service, command: &[PathBuf], directory: &Path, stop: &AtomicBool) -> Result<Self> {
         let addresses: Vec<_> = (0..service.nodes()).map(|_| Addresses::free()).collect();
         let mut cluster = Self { service, nodes: Vec::new() };
         for (number, own) in addresses.iter().enumerate() {
             let directory = directory.join(format!("node-{number}"));
             fs::create_dir_all(&directory)?;
             let arguments = arguments(service, number, &addresses, &directory);
-            cluster.nodes.push(Node::start(program, &arguments, *own, &directory)?);
+            cluster.nodes.push(Node::start(command, arguments, *own, &directory)?);
         }
         for node in &mut cluster.nodes {
             node.wait_ready(service, stop)?;
@@ -231,30 +233,54 @@ pub struct Node {
     /// Where clients connect.
     pub address: SocketAddr,
     http: SocketAddr,
-    log: PathBuf,
+    /// The program with all its arguments.
+    command: Vec<OsString>,
+    directory: PathBuf,
     child: Child,
 }
 
 impl Node {
-    fn start(program: &Path, arguments: &[String], addresses: Addresses, directory: &Path) -> Result<Self> {
-        let log = directory.with_extension("log");
-        let output = File::create(&log)?;
-        let mut command = Command::new(program);
-        // Variables are options, too, and those of whoever starts the benchmark are not meant for it.
-        for (name, _) in std::env::vars_os() {
-            let name_bytes = name.as_encoded_bytes();
-            if name_bytes.starts_with(b"QUORATE_") || name_bytes.starts_with(b"ETCD_") {
-                command.env_remove(name);
-            }
+    fn start(
+        command: &[PathBuf],
+        arguments: Vec<String>,
+        addresses: Addresses,
+        directory: &Path,
+    ) -> Result<Self> {
+        let command = command.iter().map(OsString::from).chain(arguments.into_iter().map(OsString::from));
+        let command = command.collect::<Vec<_>>();
+        let child = spawn(&command, &directory.with_extension("log"))?;
+        let (address, http) = (addresses.clients, addresses.http);
+        Ok(Self { address, http, command, directory: directory.to_owned(), child })
+    }
+
+    /// Ends the process with this signal, and starts it again; with `wiped`, on an empty directory. Waits for nothing.
+    pub fn start_again(&mut self, signal: Signal, wiped: bool) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)?;
+        self.child.wait()?;
+        if wiped {
+            fs::remove_dir_all(&self.directory)?;
+            fs::create_dir_all(&self.directory)?;
         }
-        let child = command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        Ok(Self { address: addresses.clients, http: addresses.http, log, child })
+        self.child = spawn(&self.command, &self.log())?;
+        Ok(())
+    }
+
+    /// What all files of the node take on the disk.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        fn below(directory: &Path) -> Result<u64> {
+            let mut bytes = 0;
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                let about = entry.metadata()?;
+                bytes += if about.is_dir() { below(&entry.path())? } else { about.blocks() * 512 };
+            }
+            Ok(bytes)
+        }
+        below(&self.directory)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.with_extension("log")
     }
 
     /// Its process id.
@@ -272,7 +298,8 @@ impl Node {
         ))
     }
 
-    fn wait_ready(&mut self, service: Service, stop: &AtomicBool) -> Result<()> {
+    /// Waits until it serves.
+    pub fn wait_ready(&mut self, service: Service, stop: &AtomicBool) -> Result<()> {
         let ready = wait_for("the server to be ready", START_TIMEOUT, || {
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");
@@ -285,7 +312,9 @@ impl Node {
         ready.inspect_err(|_| eprint!("{}", self.log_tail()))
     }
 
-    fn is_ready(&self, service: Service) -> bool {
+    /// Whether it serves.
+    #[must_use]
+    pub fn is_ready(&self, service: Service) -> bool {
         match service {
             Service::Redis { .. } => ask(self.address, &["PING"]).is_ok(),
             Service::Quorate { .. } => http_get(self.http, "/readyz").is_ok(),
@@ -307,18 +336,39 @@ impl Node {
         }
     }
 
+    /// A metric without labels, if the node has it.
+    pub fn metric(&self, service: Service, name: &str) -> Result<Option<f64>> {
+        Ok(metric(&self.metrics(service)?, name))
+    }
+
     fn metrics(&self, service: Service) -> Result<String> {
         let address = if matches!(service, Service::Etcd { .. }) { self.address } else { self.http };
         http_get(address, "/metrics")
     }
 
     fn log_tail(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
+        let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
         format!("the log of {} ends so:\n{}\n", self.address, tail.join("\n"))
     }
+}
+
+/// Starts a program that writes its messages into a file, behind what is there.
+fn spawn(command: &[OsString], log: &Path) -> Result<Child> {
+    let output = File::options().create(true).append(true).open(log)?;
+    let (program, arguments) = command.split_first().context("a program")?;
+    let mut process = Command::new(program);
+    // Variables are options, too, and those of whoever starts the benchmark are not meant for it.
+    for (name, _) in std::env::vars_os() {
+        let name_bytes = name.as_encoded_bytes();
+        if name_bytes.starts_with(b"QUORATE_") || name_bytes.starts_with(b"ETCD_") {
+            process.env_remove(name);
+        }
+    }
+    let process = process.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    process.spawn().with_context(|| format!("starting {}", program.display()))
 }
 
 impl Drop for Node {

@@ -2,11 +2,25 @@
 
 use std::fmt;
 
-/// Distinct keys of every workload; all of them exist before the first run.
-pub const KEYS: u64 = 100_000;
+/// What keys and values are like. All keys exist before the first run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub keys: u64,
+    pub value_bytes: usize,
+    pub popularity: Popularity,
+}
 
-/// Size of the values.
-pub const VALUE_BYTES: usize = 256;
+/// Which keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Popularity {
+    /// All alike.
+    Even,
+    /// A few most of the time: the n-th in proportion to 1/n^0.99, as in YCSB.
+    Zipf,
+}
+
+/// Unless it is varied.
+pub const USUAL: Shape = Shape { keys: 100_000, value_bytes: 256, popularity: Popularity::Even };
 
 /// Keys that one MSET sets.
 pub const MSET_KEYS: usize = 10;
@@ -15,13 +29,14 @@ pub const MSET_KEYS: usize = 10;
 const MIXED_SET_EVERY: u64 = 5;
 
 /// A load that is put on each server in turn.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     pub name: &'static str,
     pub connections: usize,
     /// Commands that a connection sends at once; it waits for all their replies before it sends more.
     pub pipeline: usize,
     pub mix: Mix,
+    pub shape: Shape,
     /// Part of `--quick`.
     pub quick: bool,
 }
@@ -41,10 +56,14 @@ pub enum Command {
     Get,
     Mset,
     Incr,
+    /// A lock is taken (SET NX PX), or the one that was taken is released by a script, in turns.
+    Lock,
+    /// A script that increments a counter.
+    Script,
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [Workload; 13] = [
+pub const WORKLOADS: [Workload; 16] = [
     workload("set-c1-p1", 1, 1, Mix::Only(Command::Set), true),
     workload("set-c50-p1", 50, 1, Mix::Only(Command::Set), true),
     workload("set-c256-p1", 256, 1, Mix::Only(Command::Set), false),
@@ -58,6 +77,12 @@ pub const WORKLOADS: [Workload; 13] = [
     workload("mixed-c50-p16", 50, 16, Mix::Mixed, false),
     workload("mset-c50-p1", 50, 1, Mix::Only(Command::Mset), false),
     workload("incr-c50-p1", 50, 1, Mix::Only(Command::Incr), false),
+    workload("lock-c50-p1", 50, 1, Mix::Only(Command::Lock), false),
+    workload("script-c50-p1", 50, 1, Mix::Only(Command::Script), false),
+    Workload {
+        shape: Shape { popularity: Popularity::Zipf, ..USUAL },
+        ..workload("zipf-c50-p1", 50, 1, Mix::Mixed, false)
+    },
 ];
 
 const fn workload(
@@ -67,7 +92,7 @@ const fn workload(
     mix: Mix,
     quick: bool,
 ) -> Workload {
-    Workload { name, connections, pipeline, mix, quick }
+    Workload { name, connections, pipeline, mix, shape: USUAL, quick }
 }
 
 impl fmt::Display for Workload {
@@ -77,7 +102,12 @@ impl fmt::Display for Workload {
             Mix::Only(Command::Get) => write!(f, "GET")?,
             Mix::Only(Command::Mset) => write!(f, "MSET of {MSET_KEYS} keys")?,
             Mix::Only(Command::Incr) => write!(f, "INCR")?,
+            Mix::Only(Command::Lock) => write!(f, "locks taken and released")?,
+            Mix::Only(Command::Script) => write!(f, "EVAL of an INCR")?,
             Mix::Mixed => write!(f, "1 SET to {} GETs", MIXED_SET_EVERY - 1)?,
+        }
+        if self.shape.popularity == Popularity::Zipf {
+            write!(f, " of popular keys")?;
         }
         let plural = if self.connections == 1 { "" } else { "s" };
         write!(f, ", {} connection{plural}, pipeline of {}", self.connections, self.pipeline)

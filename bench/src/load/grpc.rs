@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 use super::template::{Keys, Template};
 use super::{Dialect, Replies};
-use crate::workload::{Chance, Command, Mix, VALUE_BYTES};
+use crate::workload::{Chance, Command, Mix};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
@@ -43,11 +43,11 @@ pub struct Grpc {
 }
 
 impl Grpc {
-    /// Requests of `mix` for `keys`, to a server at `address`.
+    /// Requests of `mix` for `keys`, with values of so many bytes, to a server at `address`.
     #[must_use]
-    pub fn new(address: SocketAddr, mix: Mix, chance: Chance, keys: Keys) -> Self {
+    pub fn new(address: SocketAddr, mix: Mix, value_bytes: usize, chance: Chance, keys: Keys) -> Self {
         let key = Template::key("key");
-        let put = [field(1, key.as_bytes()), field(2, &[b'x'; VALUE_BYTES])].concat();
+        let put = [field(1, key.as_bytes()), field(2, &vec![b'x'; value_bytes])].concat();
         let (put, put_data) = call("/etcdserverpb.KV/Put", address, &put);
         let (range, range_data) = call("/etcdserverpb.KV/Range", address, &field(1, key.as_bytes()));
         Self { mix, chance, keys, put: Template::new(put), range: Template::new(range), put_data, range_data }
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn requests_have_streams_of_their_own() {
         let address = SocketAddr::from(([127, 0, 0, 1], 2379));
-        let mut grpc = Grpc::new(address, Mix::Only(Command::Get), Chance::new(1), Keys::From(7));
+        let mut grpc = Grpc::new(address, Mix::Only(Command::Get), 1, Chance::new(1), Keys::From(7, 100));
         let (mut state, mut bytes) = (State::default(), Vec::new());
         grpc.request(&mut state, &mut bytes);
         let second = bytes.len();

@@ -28,6 +28,12 @@ impl Histogram {
         self.total += count;
     }
 
+    /// Counts what another has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.total += other.total;
+    }
+
     /// The latency that `percent` of the requests did not exceed, in microseconds; 0 if there were none.
     #[must_use]
     pub fn percentile_us(&self, percent: f64) -> f64 {

@@ -4,20 +4,23 @@
 //! replies are counted by their heads, and each wake-up of a connection costs one read, one look at the clock
 //! and one write.
 //!
-//! The loop is closed: a connection sends its next requests when all replies to the last ones are there. A
+//! The loop is closed, or [open]. In the closed one, a connection sends its next requests when all replies to the last ones are there. A
 //! run ends with the last reply, not with the clock, so that what the servers did and what was answered are
 //! the same requests.
 
 mod grpc;
 mod histogram;
+mod open;
 mod resp;
 mod template;
+mod zipf;
 
 pub use grpc::Grpc;
 pub use histogram::Histogram;
 pub use resp::Resp;
 pub use template::Keys;
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -32,7 +35,7 @@ use rustix::event::{Timespec, epoll};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How often a silent run looks whether it is to go on.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const LOOK: Duration = Duration::from_millis(100);
 
 const INPUT_BYTES: usize = 64 * 1024;
 
@@ -109,6 +112,8 @@ struct Connection<S> {
     /// Replies that are still to come, and since when.
     waiting: u64,
     sent: Instant,
+    /// In an open loop: when each request was due whose reply is still to come.
+    due: VecDeque<Instant>,
 }
 
 impl<D: Dialect> Load<D> {
@@ -133,6 +138,7 @@ impl<D: Dialect> Load<D> {
                 unsent: Vec::new(),
                 waiting: 0,
                 sent: Instant::now(),
+                due: VecDeque::new(),
             });
             load.wire.clear();
             load.dialect.greet(&mut load.wire);
@@ -155,7 +161,7 @@ impl<D: Dialect> Load<D> {
         let mut events = Vec::with_capacity(256);
         while waiting > 0 {
             events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&LOOK)) {
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timespec(LOOK))) {
                 Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
                 _ => {}
             }
@@ -246,6 +252,10 @@ fn token(index: usize) -> epoll::EventData {
     epoll::EventData::new_u64(index as u64)
 }
 
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
+
 fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
@@ -280,7 +290,7 @@ mod tests {
     }
 
     fn load(address: SocketAddr) -> Load<Resp> {
-        let resp = Resp::new(Mix::Only(Command::Set), Chance::new(1), Keys::From(0));
+        let resp = Resp::new(Mix::Only(Command::Set), 256, Chance::new(1), Keys::From(0, 100_000));
         Load::connect(address, 3, 4, resp).expect("the server listens")
     }
 
@@ -294,6 +304,20 @@ mod tests {
             assert_eq!((tally.replies.count, tally.replies.errors), (50, 0));
             assert!(tally.latency.percentile_us(50.0) > 0.0);
         }
+    }
+
+    #[test]
+    fn an_open_loop_keeps_its_rate_and_counts_from_when_requests_were_due() {
+        let mut load = load(server(b"+OK\r\n", usize::MAX));
+        let limit = Limit { time: Duration::from_millis(500), requests: u64::MAX };
+        let tally = load.run_at(400.0, limit, &AtomicBool::new(false)).expect("the server answers");
+        assert_eq!((tally.replies.count, tally.replies.errors), (200, 0));
+        assert!(tally.elapsed >= Duration::from_millis(490), "{:?}", tally.elapsed);
+        // Faster than anybody can send: what is late was due long ago.
+        let limit = Limit { time: Duration::from_micros(1), requests: u64::MAX };
+        let tally = load.run_at(5e9, limit, &AtomicBool::new(false)).expect("the server answers");
+        assert_eq!(tally.replies.count, 5_000);
+        assert!(tally.latency.percentile_us(99.0) > tally.elapsed.as_micros() as f64 / 2.0);
     }
 
     #[test]

@@ -5,10 +5,14 @@ use compat_tests::client::encode;
 
 use super::template::{Keys, Template};
 use super::{Dialect, Replies};
-use crate::workload::{Chance, Command, MSET_KEYS, Mix, VALUE_BYTES};
+use crate::workload::{Chance, Command, MSET_KEYS, Mix};
 
 /// Longest line that can be the head of a reply, rather than nonsense.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// What lock libraries release a lock with.
+const RELEASE: &str =
+    "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
 
 /// Requests of one mix.
 pub struct Resp {
@@ -19,14 +23,18 @@ pub struct Resp {
     get: Template,
     mset: Template,
     incr: Template,
+    acquire: Template,
+    release: Template,
+    script: Template,
 }
 
 impl Resp {
-    /// Requests of `mix` for `keys`.
+    /// Requests of `mix` for `keys`, with values of so many bytes.
     #[must_use]
-    pub fn new(mix: Mix, chance: Chance, keys: Keys) -> Self {
+    pub fn new(mix: Mix, value_bytes: usize, chance: Chance, keys: Keys) -> Self {
         let key = Template::key("key");
-        let value = "x".repeat(VALUE_BYTES);
+        let value = "x".repeat(value_bytes);
+        let (lock, counter) = (Template::key("lock"), Template::key("counter"));
         let template = |words: &[&str]| Template::new(encode(words));
         let mut mset = vec!["MSET"];
         for _ in 0..MSET_KEYS {
@@ -39,7 +47,10 @@ impl Resp {
             set: template(&["SET", &key, &value]),
             get: template(&["GET", &key]),
             mset: template(&mset),
-            incr: template(&["INCR", &Template::key("counter")]),
+            incr: template(&["INCR", &counter]),
+            acquire: template(&["SET", &lock, "token", "NX", "PX", "30000"]),
+            release: template(&["EVAL", RELEASE, "1", &lock, "token"]),
+            script: template(&["EVAL", "return redis.call('INCR', KEYS[1])", "1", &counter]),
         }
     }
 }
@@ -49,8 +60,17 @@ impl Dialect for Resp {
 
     fn greet(&self, _wire: &mut Vec<u8>) {}
 
-    fn request(&mut self, _state: &mut State, wire: &mut Vec<u8>) {
+    fn request(&mut self, state: &mut State, wire: &mut Vec<u8>) {
         let template = match self.mix.pick(&mut self.chance) {
+            Command::Lock => {
+                let held = state.lock.take();
+                let (template, lock) = match held {
+                    Some(lock) => (&self.release, lock),
+                    None => (&self.acquire, *state.lock.insert(self.keys.next())),
+                };
+                return template.append_for(wire, || lock);
+            }
+            Command::Script => &self.script,
             Command::Set => &self.set,
             Command::Get => &self.get,
             Command::Mset => &self.mset,
@@ -73,6 +93,8 @@ pub struct State {
     bulk: usize,
     /// Elements that are still to come, after the one that is being read.
     elements: usize,
+    /// The lock that was asked for last, if its release is next.
+    lock: Option<u64>,
 }
 
 impl State {
@@ -184,8 +206,26 @@ mod tests {
     #[test]
     fn requests_are_whole() {
         let mut wire = Vec::new();
-        let mut resp = Resp::new(Mix::Only(Command::Incr), Chance::new(1), Keys::From(41));
+        let mut resp = Resp::new(Mix::Only(Command::Incr), 1, Chance::new(1), Keys::From(41, 100));
         resp.request(&mut State::default(), &mut wire);
         assert_eq!(wire, b"*2\r\n$4\r\nINCR\r\n$20\r\ncounter:000000000041\r\n");
+    }
+
+    #[test]
+    fn locks_are_released_by_who_took_them() {
+        let mut resp = Resp::new(Mix::Only(Command::Lock), 1, Chance::new(1), Keys::From(7, 100));
+        let (mut one, mut other) = (State::default(), State::default());
+        let mut said = |state: &mut State| {
+            let mut wire = Vec::new();
+            resp.request(state, &mut wire);
+            let text = String::from_utf8_lossy(&wire).into_owned();
+            let lock = text.split("lock:").nth(1).and_then(|rest| rest.get(..12)).map(str::to_owned);
+            (text.contains("SET"), lock.expect("a lock's name"))
+        };
+        let seven = (true, "000000000007".to_owned());
+        assert_eq!(said(&mut one), seven);
+        assert_eq!(said(&mut other), (true, "000000000008".to_owned()));
+        assert_eq!(said(&mut one), (false, seven.1));
+        assert_eq!(said(&mut one), (true, "000000000009".to_owned()));
     }
 }

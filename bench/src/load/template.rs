@@ -1,6 +1,7 @@
 //! Requests that are ready but for their keys.
 
-use crate::workload::{Chance, KEYS};
+use super::zipf::Zipf;
+use crate::workload::{Chance, Popularity, Shape};
 
 /// The digits of a key, all zero: what is filled in.
 const DIGITS: &str = "000000000000";
@@ -8,19 +9,32 @@ const DIGITS: &str = "000000000000";
 /// Where a request's keys come from.
 #[derive(Clone, Debug)]
 pub enum Keys {
-    /// Each time any of them.
-    Any(Chance),
-    /// One after the other, from this one on.
-    From(u64),
+    /// Each time any of so many.
+    Any(Chance, u64),
+    /// Each time one that is popular, perhaps.
+    Popular(Chance, Zipf),
+    /// One after the other: the next, and how many there are.
+    From(u64, u64),
 }
 
 impl Keys {
-    fn next(&mut self) -> u64 {
+    /// Keys of this shape, in an order that the seed decides.
+    #[must_use]
+    pub fn of(shape: &Shape, seed: u64) -> Self {
+        match shape.popularity {
+            Popularity::Even => Self::Any(Chance::new(seed), shape.keys),
+            Popularity::Zipf => Self::Popular(Chance::new(seed), Zipf::new(shape.keys)),
+        }
+    }
+
+    /// The number of the next key.
+    pub fn next(&mut self) -> u64 {
         match self {
-            Self::Any(chance) => chance.below(KEYS),
-            Self::From(next) => {
+            Self::Any(chance, keys) => chance.below(*keys),
+            Self::Popular(chance, zipf) => zipf.pick(chance),
+            Self::From(next, keys) => {
                 *next += 1;
-                (*next - 1) % KEYS
+                (*next - 1) % *keys
             }
         }
     }
@@ -53,11 +67,16 @@ impl Template {
 
     /// Appends a request for the next keys.
     pub fn append(&self, wire: &mut Vec<u8>, keys: &mut Keys) {
+        self.append_for(wire, || keys.next());
+    }
+
+    /// Appends a request for these keys.
+    pub fn append_for(&self, wire: &mut Vec<u8>, mut key: impl FnMut() -> u64) {
         let start = wire.len();
         wire.extend_from_slice(&self.wire);
         for position in &self.keys {
             let position = start + position;
-            write_digits(&mut wire[position..position + DIGITS.len()], keys.next());
+            write_digits(&mut wire[position..position + DIGITS.len()], key());
         }
     }
 }
@@ -81,7 +100,7 @@ mod tests {
     fn keys_are_filled_in_where_they_are() {
         let template =
             Template::new(format!("a {} {}!", Template::key("k"), Template::key("l")).into_bytes());
-        let mut keys = Keys::From(KEYS - 1);
+        let mut keys = Keys::From(99_999, 100_000);
         let mut wire = b"-".to_vec();
         template.append(&mut wire, &mut keys);
         template.append(&mut wire, &mut keys);

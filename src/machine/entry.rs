@@ -7,10 +7,13 @@
 //!
 //! | bytes | entry |
 //! | --- | --- |
-//! | 1 | format version, 1 |
+//! | 1 | format version, 2 |
 //! | 8 | cluster clock, ms, little endian as all numbers here |
+//! | 8 | wall clock of the node that says so, ms since the Unix epoch |
 //! | 8 | seed of everything random in it |
 //! | | the groups, one after another, to the end |
+//!
+//! Version 1 has no wall clock.
 //!
 //! | bytes | group |
 //! | --- | --- |
@@ -36,9 +39,11 @@ use bytes::{Buf, Bytes};
 
 use crate::store::Shortage;
 
-/// The version written, and the only one there is so far.
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 1 + 8 + 8;
+/// The version written, and the one before it.
+const VERSION: u8 = 2;
+const VERSION_1: u8 = 1;
+const HEADER_BYTES: usize = 1 + 8 + 8 + 8;
+const HEADER_BYTES_1: usize = 1 + 8 + 8;
 const GROUP_HEADER_BYTES: usize = 4 + 8 * 4 + 4;
 /// Where a group's [`Shortage`] stands above its number of commands, which is far smaller.
 const SHORTAGE_SHIFT: u32 = 30;
@@ -199,10 +204,11 @@ impl GroupBuilder {
 
 /// An entry of these sealed groups.
 #[must_use]
-pub fn encode(clock_ms: u64, seed: u64, groups: &[Bytes]) -> Bytes {
+pub fn encode(clock_ms: u64, wall_ms: u64, seed: u64, groups: &[Bytes]) -> Bytes {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + groups.iter().map(Bytes::len).sum::<usize>());
     bytes.push(VERSION);
     bytes.extend_from_slice(&clock_ms.to_le_bytes());
+    bytes.extend_from_slice(&wall_ms.to_le_bytes());
     bytes.extend_from_slice(&seed.to_le_bytes());
     for group in groups {
         bytes.extend_from_slice(group);
@@ -224,6 +230,8 @@ pub fn group_header(group: &Bytes) -> Result<GroupHeader, Malformed> {
 #[derive(Debug)]
 pub struct Entry {
     pub clock_ms: u64,
+    /// 0 in version 1.
+    pub wall_ms: u64,
     pub seed: u64,
     rest: Bytes,
 }
@@ -234,13 +242,18 @@ impl Entry {
     /// # Errors
     /// When it is none, or of another version.
     pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
-        if bytes.len() < HEADER_BYTES {
+        let header_bytes = match bytes.first() {
+            None | Some(&VERSION) => HEADER_BYTES,
+            Some(&VERSION_1) => HEADER_BYTES_1,
+            Some(_) => return Err(Malformed("an unknown format version")),
+        };
+        if bytes.len() < header_bytes {
             return Err(Malformed("too short"));
         }
-        if bytes.get_u8() != VERSION {
-            return Err(Malformed("an unknown format version"));
-        }
-        Ok(Self { clock_ms: bytes.get_u64_le(), seed: bytes.get_u64_le(), rest: bytes })
+        let version = bytes.get_u8();
+        let clock_ms = bytes.get_u64_le();
+        let wall_ms = if version == VERSION_1 { 0 } else { bytes.get_u64_le() };
+        Ok(Self { clock_ms, wall_ms, seed: bytes.get_u64_le(), rest: bytes })
     }
 
     /// The next group, or `None` after the last.
@@ -405,7 +418,7 @@ mod tests {
         for command in sample() {
             group.push(&command);
         }
-        encode(1_000, 7, &[group.seal(2, 5, 9, 8), GroupBuilder::default().seal(3, 1, 1, 0)])
+        encode(1_000, 2_000, 7, &[group.seal(2, 5, 9, 8), GroupBuilder::default().seal(3, 1, 1, 0)])
     }
 
     fn decode_all(bytes: Bytes) -> Result<Vec<(GroupHeader, Vec<Proposed>)>, Malformed> {
@@ -432,17 +445,23 @@ mod tests {
         assert_eq!(groups[1].1, []);
     }
 
-    /// The bytes of version 1 as they were released.
+    /// The bytes of each version as they were released.
     #[test]
-    fn version_1_is_still_read() {
-        let bytes: &[u8] = &[
-            1, 232, 3, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, // header
+    fn every_version_is_read() {
+        let group: &[u8] = &[
             47, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0,
             0, 0, 0, 0, 1, 0, 0, 0, // group header
             1, 0, 3, 3, b'S', b'E', b'T', 1, b'k', 1, b'v',
         ];
-        let groups = decode_all(Bytes::from_static(bytes)).unwrap();
-        assert_eq!(groups[0].1, sample()[..1]);
+        let version_1 = [1, 232, 3, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let version_2 = [2, 232, 3, 0, 0, 0, 0, 0, 0, 208, 7, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        for (header, wall_ms) in [(&version_1[..], 0), (&version_2[..], 2_000)] {
+            let bytes = Bytes::from([header, group].concat());
+            let entry = Entry::decode(bytes.clone()).unwrap();
+            assert_eq!((entry.clock_ms, entry.wall_ms, entry.seed), (1_000, wall_ms, 7));
+            assert_eq!(decode_all(bytes).unwrap()[0].1, sample()[..1]);
+        }
+        assert_eq!(encoded()[..version_2.len()], version_2);
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Applied {
     pub expired: u64,
     /// The cluster's clock after it, in ms; 0 if the entry did not touch the state.
     pub clock_ms: u64,
+    /// The wall clock of the leader that stamped it, in ms; 0 if that is not known.
+    pub wall_ms: u64,
     /// When the next key expires, in ms of the cluster's clock.
     pub next_deadline: Option<u64>,
 }
@@ -188,6 +190,7 @@ impl Machine {
             let mut tx = store.txn(entry.clock_ms, entry.seed);
             let clock = tx.now();
             tx.head_mut().clock_ms = clock;
+            tx.head_mut().wall_ms = entry.wall_ms;
             expiry::expire_due(&mut tx, EXPIRE_BUDGET)?;
             keyspace::commit(&mut tx);
             let mut words = 0;
@@ -212,6 +215,7 @@ impl Machine {
             applied.expired = tx.effects.expired;
             applied.revision = tx.head().revision;
             applied.clock_ms = clock;
+            applied.wall_ms = entry.wall_ms;
         }
         self.stamp.position = Some(position);
         if self.store.wants_checkpoint() {

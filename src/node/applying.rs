@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::applied::AppliedWatch;
-use super::clock::ClusterClock;
+use super::clock::{ClusterClock, Moment};
 use super::propose::Proposals;
 use super::waiting::Waiting;
 use crate::machine::{Applied, Machine, Position};
@@ -91,7 +91,8 @@ impl Listener for Applying {
         self.registry.tracking().have_read(applied.readers.iter().filter_map(|reader| author(*reader)));
         if applied.clock_ms > 0 {
             let living = position.term == self.followed_term.load(Ordering::Relaxed);
-            self.clock.applied(applied.clock_ms, living);
+            let moment = Moment { clock_ms: applied.clock_ms, wall_ms: applied.wall_ms };
+            self.clock.applied(moment, living);
             self.deadline.send_if_modified(|deadline| {
                 std::mem::replace(deadline, applied.next_deadline) != applied.next_deadline
             });
@@ -104,16 +105,16 @@ impl Listener for Applying {
     }
 
     fn replaced(&self, machine: &Machine) {
-        let (clock_ms, next_deadline) = {
+        let (moment, next_deadline) = {
             let view = machine.store().view(0);
             // A state that cannot be read is noticed by the next entry.
-            (view.head().clock_ms, crate::types::expiry::next_deadline(&view).unwrap_or(None))
+            (Moment::of(view.head()), crate::types::expiry::next_deadline(&view).unwrap_or(None))
         };
-        self.clock.applied(clock_ms, false);
+        self.clock.applied(moment, false);
         self.waiting.ring_all();
         self.deadline.send_replace(next_deadline);
         if let Some(position) = machine.position() {
-            self.applied.advance(position.index, clock_ms);
+            self.applied.advance(position.index, moment.clock_ms);
         }
         self.registry.tracking().flush();
         // What was published meanwhile is in no snapshot. Who listens must know that something is missing.

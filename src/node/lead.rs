@@ -136,7 +136,7 @@ impl Lead {
         };
         let clock_ms = self.clock.now_ms();
         self.env.saw(|| Sight::Stamped { clock_ms });
-        let body = entry::encode(clock_ms, self.env.rng.next_u64(), &groups);
+        let body = entry::encode(clock_ms, self.env.clock.wall_ms(), self.env.rng.next_u64(), &groups);
         self.metrics.recorded.entry_bytes.record(body.len() as f64);
         Some((body, senders))
     }

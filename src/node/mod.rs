@@ -65,7 +65,7 @@ use applied::{AppliedWatch, Reached};
 use applying::Applying;
 use belong::Belonging;
 use bootstrap::Outside;
-use clock::ClusterClock;
+use clock::{ClusterClock, Moment};
 use figures::Figures;
 use housekeeping::Housekeeping;
 use lead::Lead;
@@ -201,7 +201,7 @@ impl Node {
         let start = machine.position().map_or(0, |position| position.index);
         let reached = Reached { index: start, clock_ms: opened.head.clock_ms };
         let applied = Arc::new(AppliedWatch::new(reached));
-        let clock = Arc::new(ClusterClock::new(env.clone(), opened.head.clock_ms));
+        let clock = Arc::new(ClusterClock::new(env.clone(), Moment::of(&opened.head)));
         let peers = Peers::new(
             env.clone(),
             Identity { cluster: identity.cluster, node: identity.node },
@@ -297,7 +297,9 @@ impl Node {
         }
         let reach = Arc::<Reach>::default();
         tasks.push(spawn(Box::pin(Arc::clone(&reach).run(env.clone(), consensus.clone()))));
-        tasks.push(spawn(Box::pin(timekeeping::run(env.clone(), consensus.clone(), Arc::clone(&clock)))));
+        let keeping =
+            timekeeping::run(env.clone(), consensus.clone(), Arc::clone(&clock), Arc::clone(&applied));
+        tasks.push(spawn(Box::pin(keeping)));
         {
             let keeper = Arc::clone(&housekeeping);
             tasks.push(spawn(Box::pin(async move { keeper.expire(deadline).await })));

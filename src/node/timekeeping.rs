@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
+use super::applied::AppliedWatch;
 use super::clock::ClusterClock;
 use crate::env::Env;
 use crate::raft::wire::{Request, Response};
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks until the time is known.
-pub async fn run(env: Env, consensus: Consensus, clock: Arc<ClusterClock>) {
+pub async fn run(env: Env, consensus: Consensus, clock: Arc<ClusterClock>, applied: Arc<AppliedWatch>) {
     let mut view = consensus.view();
     let mut kept = clock.kept();
     loop {
@@ -32,13 +33,13 @@ pub async fn run(env: Env, consensus: Consensus, clock: Arc<ClusterClock>) {
                 return;
             }
             changed = view.changed() => if changed.is_err() { return },
-            () = ask(&env, &consensus, &clock, &now) => {}
+            () = ask(&env, &consensus, &clock, &applied, &now) => {}
         }
     }
 }
 
 /// Asks once, or waits for a leader to ask.
-async fn ask(env: &Env, consensus: &Consensus, clock: &ClusterClock, view: &View) {
+async fn ask(env: &Env, consensus: &Consensus, clock: &ClusterClock, applied: &AppliedWatch, view: &View) {
     let own = consensus.identity().node;
     match view.leader {
         Some(leader) if leader != own => {
@@ -47,8 +48,16 @@ async fn ask(env: &Env, consensus: &Consensus, clock: &ClusterClock, view: &View
             }
         }
         _ if view.role == Role::Leader => {
-            if let Some(kept) = ask_voters(consensus, view).await {
-                return kept.map_or_else(|| clock.catch_up(), |ms| clock.learn(ms));
+            match ask_voters(consensus, view).await {
+                Some(Some(ms)) => return clock.learn(ms),
+                // The last entry says most: it has to be known.
+                Some(None) => {
+                    if let Ok(index) = consensus.read_index().await {
+                        applied.index(index).await;
+                        return clock.catch_up();
+                    }
+                }
+                None => {}
             }
         }
         _ => return std::future::pending().await,

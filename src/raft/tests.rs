@@ -116,7 +116,7 @@ async fn storage_is_what_openraft_wants() {
 fn set(index: u64, key: &'static str, value: String) -> Entry {
     let mut group = GroupBuilder::default();
     group.push_plain(0, &[Bytes::from_static(b"SET"), Bytes::from_static(key.as_bytes()), value.into()]);
-    let body = entry::encode(1_000 * index, index, &[group.seal(1, 1, index, index - 1)]);
+    let body = entry::encode(1_000 * index, 0, index, &[group.seal(1, 1, index, index - 1)]);
     Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(Body(body)) }
 }
 

@@ -262,7 +262,7 @@ mod tests {
     ) -> Sight {
         let mut group = GroupBuilder::default();
         commands.iter().for_each(|command| group.push(command));
-        let body = encode(clock_ms, 7, &[group.seal(1, 1, sequence, 0)]);
+        let body = encode(clock_ms, 0, 7, &[group.seal(1, 1, sequence, 0)]);
         let replies = replies.iter().map(|reply| Bytes::from_static(reply.as_bytes())).collect();
         Sight::Ran { index, body, answers: vec![(GroupId { sequence, ..GROUP }, replies)] }
     }

@@ -365,6 +365,43 @@ fn a_wrong_wall_clock_ends_no_key() {
     assert!(led > 0, "the node whose clock is wrong never led");
 }
 
+/// Each change of leaders costs the cluster's time what a message took. When all nodes were down, it goes on from where it
+/// was, not from where their wall clocks are: keys would end early by as much.
+#[test]
+fn after_an_outage_no_key_ends_early() {
+    const LIFE: Duration = Duration::from_secs(8);
+    with_cluster(1, async |cluster| {
+        let world = cluster.world();
+        let clock = world.client_env().clock;
+        let leader = cluster.leader().expect("it has formed");
+        let slow = |latency| {
+            let others = HOSTS.into_iter().filter(|host| *host != leader);
+            others.for_each(|host| world.set_link_latency(leader, host, latency));
+        };
+        slow(Some((SECOND / 25, SECOND / 25)));
+        clock.sleep(SECOND).await;
+        assert!(Client::of(&cluster, leader).call(&["SET", "late", "1"]).await.is_reply());
+        clock.sleep(SECOND).await;
+        slow(None);
+        world.crash(leader);
+        cluster.led(RECOVERY).await.expect("two of three go on");
+        let mut client = Client::of(&cluster, cluster.leader().expect("one leads"));
+        let set = client.now();
+        let life = LIFE.as_millis().to_string();
+        assert!(client.call(&["SET", "key", "1", "PX", &life]).await.is_reply());
+        HOSTS.into_iter().for_each(|host| world.crash(host));
+        clock.sleep(SECOND).await;
+        HOSTS.into_iter().for_each(|host| cluster.start(host));
+        cluster.led(RECOVERY).await.expect("all are back");
+        let margin = Duration::from_millis(20);
+        let mut client = Client::of(&cluster, leader);
+        clock.sleep((set + LIFE).saturating_sub(client.now() + margin)).await;
+        assert_eq!(client.call(&["GET", "key"]).await.number(), Some(1));
+        clock.sleep(margin * 2 + SECOND).await;
+        assert_eq!(client.call(&["GET", "key"]).await.number(), Some(0), "it has ended");
+    });
+}
+
 /// A node that is left alone says so, to those who write and to those who read, whether it led or followed.
 #[test]
 fn without_a_quorum_clients_are_told_in_time() {

@@ -16,6 +16,8 @@ pub struct Head {
     pub revision: u64,
     /// The cluster's clock, as the last entry said it.
     pub clock_ms: u64,
+    /// What the wall clock of the leader showed then, in ms since the Unix epoch; 0 if it did not say.
+    pub wall_ms: u64,
     /// The next number for a collection or for a database's generation. None is given twice.
     pub next_id: u64,
     pub databases: [Database; DATABASES],
@@ -48,6 +50,7 @@ impl Default for Head {
         Self {
             revision: 0,
             clock_ms: 0,
+            wall_ms: 0,
             next_id: DATABASES as u64,
             databases: std::array::from_fn(|n| Database { generation: n as u64, ..Database::default() }),
             notify: 0,
@@ -58,8 +61,9 @@ impl Default for Head {
 }
 
 /// The first byte of an encoded head.
-const VERSION: u8 = 2;
-/// The version before it had no classes of events and no marks.
+const VERSION: u8 = 3;
+/// The versions before it had no wall clock, and no classes of events and no marks.
+const VERSION_2: u8 = 2;
 const VERSION_1: u8 = 1;
 
 impl Head {
@@ -78,19 +82,22 @@ impl Head {
     ///
     /// | bytes | what |
     /// | --- | --- |
-    /// | 1 | version, 2 |
+    /// | 1 | version, 3 |
     /// | 8, 8, 8 | revision, clock, next id |
     /// | 1 | the number of databases |
     /// | 8, 8, 8, 8 each | generation, keys, expiring keys, last swap |
+    /// | 8 | wall clock |
     /// | 8 | classes of events |
     /// | 8 each | the 1024 marks |
     /// | 8 each | garbage, to the end |
     ///
-    /// Version 1 has three numbers for each database, no classes and no marks.
+    /// Version 2 has no wall clock. Version 1 has three numbers for each database, no classes and no marks either.
     pub(super) fn encode(&self) -> Vec<u8> {
         let databases = self.databases.iter().flat_map(|d| [d.generation, d.keys, d.expiring, d.swapped]);
-        let lists =
-            [self.notify].into_iter().chain(self.marks.iter().copied()).chain(self.garbage.iter().copied());
+        let lists = [self.wall_ms, self.notify]
+            .into_iter()
+            .chain(self.marks.iter().copied())
+            .chain(self.garbage.iter().copied());
         let mut bytes = vec![VERSION];
         for number in [self.revision, self.clock_ms, self.next_id] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -112,7 +119,7 @@ impl Head {
         let (&version, bytes) = bytes.split_first()?;
         let (fixed, bytes) = bytes.split_at_checked(24)?;
         let (&databases, bytes) = bytes.split_first()?;
-        if ![VERSION, VERSION_1].contains(&version)
+        if ![VERSION, VERSION_2, VERSION_1].contains(&version)
             || usize::from(databases) != DATABASES
             || !bytes.len().is_multiple_of(8)
         {
@@ -133,6 +140,9 @@ impl Head {
                 expiring: numbers.next()?,
                 swapped: if version == VERSION_1 { 0 } else { numbers.next()? },
             };
+        }
+        if version == VERSION {
+            head.wall_ms = numbers.next()?;
         }
         if version != VERSION_1 {
             head.notify = numbers.next()?;
@@ -195,7 +205,12 @@ mod tests {
         }
         version_2.extend_from_slice(&version_1[26 + 16 * 24..]);
         assert_eq!(Head::decode(&version_2).expect("a whole head"), now);
-        assert_eq!(now.encode(), version_2);
+
+        now.wall_ms = 9;
+        let (numbers, rest) = version_2[1..].split_at(25 + 16 * 32);
+        let version_3 = [&[3], numbers, &9_u64.to_le_bytes(), rest].concat();
+        assert_eq!(Head::decode(&version_3).expect("a whole head"), now);
+        assert_eq!(now.encode(), version_3);
     }
 
     #[test]
@@ -211,6 +226,6 @@ mod tests {
             let whole = cut >= bytes.len() - 16 && (bytes.len() - cut).is_multiple_of(8);
             assert_eq!(Head::decode(&bytes[..cut]).is_ok(), whole, "cut at {cut}");
         }
-        assert!(Head::decode(&[&[3], &bytes[1..]].concat()).is_err());
+        assert!(Head::decode(&[&[4], &bytes[1..]].concat()).is_err());
     }
 }

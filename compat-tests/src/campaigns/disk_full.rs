@@ -67,7 +67,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let mut report = Report::default();
     report.add("disks filled and emptied", format!("{rounds} times, no node started again"));
     report.add("writes", record.summary());
-    report.add("digest of all nodes", agree(&lab.cluster)?);
+    report.add_detail("digest of all nodes", agree(&lab.cluster)?);
     Ok(report)
 }
 

@@ -66,7 +66,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
         ),
     );
     report.add("keys as they were left", summary.left);
-    report.add("digest of all nodes", agree(&lab.cluster)?);
+    report.add_detail("digest of all nodes", agree(&lab.cluster)?);
     let classes = STRIKES.iter().map(|strike| strike.name).chain(WEATHERS.iter().map(|weather| weather.name));
     let enough = classes.map(|class| (class, times)).collect::<Vec<_>>();
     summary.ensure_enough(PEACE, &enough).with_context(|| report.to_string())?;

@@ -110,18 +110,27 @@ impl Extent {
 
 /// What a campaign did, in figures.
 #[derive(Default)]
-pub struct Report(Vec<(String, String)>);
+pub struct Report {
+    figures: Vec<(String, String)>,
+    details: Vec<(String, String)>,
+}
 
 impl Report {
     /// Adds a figure.
     pub fn add(&mut self, name: impl Into<String>, figure: impl fmt::Display) {
-        self.0.push((name.into(), figure.to_string()));
+        self.figures.push((name.into(), figure.to_string()));
+    }
+
+    /// Adds what is for those only who follow the run.
+    pub fn add_detail(&mut self, name: impl Into<String>, detail: impl fmt::Display) {
+        self.details.push((name.into(), detail.to_string()));
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(name, figure)| writeln!(to, "  {name}: {figure}"))
+        let mut lines = self.figures.iter().chain(&self.details);
+        lines.try_for_each(|(name, figure)| writeln!(to, "  {name}: {figure}"))
     }
 }
 

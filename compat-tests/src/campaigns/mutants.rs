@@ -33,7 +33,7 @@ fn run(_: &mut Extent) -> Result<Report> {
     report.add("bugs planted and found", found.len());
     for line in found {
         let (name, figure) = line.split_once(": ").context("a bug and what found it")?;
-        report.add(name, figure);
+        report.add_detail(name, figure);
     }
     Ok(report)
 }

@@ -63,7 +63,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
         ),
     );
     report.add("writes", record.summary());
-    report.add("digest of all nodes", digest);
+    report.add_detail("digest of all nodes", digest);
     ensure!(of_one.min(of_leader).min(of_all) > 0, "not every kind of cut happened");
     Ok(report)
 }

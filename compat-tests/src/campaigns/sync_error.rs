@@ -56,6 +56,6 @@ fn run(extent: &mut Extent) -> Result<Report> {
     report.add("nodes whose disk failed", rounds);
     report.add("exit codes", format!("{codes:?}"));
     report.add("writes", record.summary());
-    report.add("digest of all nodes", agree(&lab.cluster)?);
+    report.add_detail("digest of all nodes", agree(&lab.cluster)?);
     Ok(report)
 }

@@ -28,8 +28,10 @@ pub fn table(rows: &[Row]) -> String {
         "| campaign | seed | minutes | what it did | verdict |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for Row { name, seed, time, report } in rows {
         let minutes = time.as_secs_f64() / 60.0;
-        let figures =
-            report.iter().flat_map(|report| &report.0).map(|(name, figure)| format!("{name}: {figure}"));
+        let figures = report
+            .iter()
+            .flat_map(|report| &report.figures)
+            .map(|(name, figure)| format!("{name}: {figure}"));
         let figures = figures.collect::<Vec<_>>().join("; ").replace('|', "\\|");
         let verdict = if report.is_some() { "passed" } else { "**failed**" };
         writeln!(text, "| `{name}` | {seed} | {minutes:.1} | {figures} | {verdict} |")

@@ -38,9 +38,18 @@ impl KeysEndInTime {
         if self.drift { 1 + ms * DRIFT / 1_000 } else { 0 }
     }
 
-    /// Whoever leads goes on from this time of a wall clock, or from the latest that it finds in its log.
+    /// How far ahead the time may be. Each of two was rounded down to a millisecond.
+    fn most(&self, (began, since): (i128, Duration), now: Duration) -> i128 {
+        began + 1 + self.drifted(now - since)
+    }
+
+    /// Whoever leads goes on from this time, which a wall clock told, or from the latest that it finds in its log. It is
+    /// another only if that clock was set: a leader that was deposed unawares goes on from where all were before.
     fn take_from_wall(&mut self, clock_ms: u64, now: Duration) {
-        self.start = Some((ahead(clock_ms.max(self.latest_ms), now), now));
+        let taken = ahead(clock_ms.max(self.latest_ms), now);
+        if self.start.is_none_or(|start| taken > self.most(start, now)) {
+            self.start = Some((taken, now));
+        }
     }
 }
 
@@ -78,10 +87,9 @@ impl Invariant for KeysEndInTime {
             Sight::Stamped { clock_ms } => {
                 self.latest_ms = self.latest_ms.max(clock_ms);
                 let stamped = ahead(clock_ms, happened.now);
-                let (began, since) = *self.start.get_or_insert((stamped, happened.now));
-                // Each of the two was rounded down to a millisecond.
-                let most = began + 1 + self.drifted(happened.now - since);
-                if stamped > most {
+                let start = *self.start.get_or_insert((stamped, happened.now));
+                if stamped > self.most(start, happened.now) {
+                    let (began, since) = start;
                     return Err(format!("the time is {} ms faster since {since:?}", stamped - began));
                 }
             }
@@ -145,7 +153,18 @@ mod tests {
         // A node that lags takes the time from its wall clock; then one leads that does not.
         invariant.take_from_wall(6_030, Duration::from_millis(1_030));
         assert_eq!(judge(&mut invariant, &[(1_040, 6_060)]), Ok(()));
-        assert!(judge(&mut invariant, &[(1_041, 6_070)]).is_err());
+        assert!(judge(&mut invariant, &[(1_041, 6_100)]).is_err());
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_and_one_that_was_not() {
+        let mut invariant = KeysEndInTime::of(false);
+        assert_eq!(judge(&mut invariant, &[(0, 5_000)]), Ok(()));
+        invariant.take_from_wall(5_900, Duration::from_millis(1_000));
+        assert_eq!(judge(&mut invariant, &[(1_001, 6_001)]), Ok(()), "of a leader that was deposed unawares");
+        assert!(judge(&mut invariant, &[(1_001, 6_003)]).is_err());
+        invariant.take_from_wall(9_000, Duration::from_millis(2_000));
+        assert_eq!(judge(&mut invariant, &[(2_001, 9_001)]), Ok(()));
     }
 
     #[test]

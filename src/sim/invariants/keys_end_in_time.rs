@@ -1,8 +1,8 @@
 //! No key is gone before its deadline.
 //!
 //! Two things make that true. A key ends with an entry whose time has reached its deadline; and the cluster's time
-//! runs no faster than time does. It may go by a wall clock only when a majority of the voters had forgotten it,
-//! and from then on it is the time of that clock.
+//! runs no faster than time does. A wall clock may say how long the cluster was down only when a majority of the voters had
+//! forgotten the time; if that clock was set meanwhile, the time is as wrong as it is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -138,6 +138,7 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     cluster.sound()?;
     // From here on all is well.
     world.heal();
+    world.mend_disks();
     shared.end();
     let supervised = cluster.clone();
     let _supervisor = spawn(Box::pin(async move { supervised.keep_running().await }));

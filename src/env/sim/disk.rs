@@ -116,6 +116,12 @@ impl Platter {
         self.state().power_cut_in = Some(nth);
     }
 
+    /// What has not struck yet does not.
+    pub(super) fn mend(&self) {
+        let mut state = self.state();
+        (state.sync_fails_in, state.power_cut_in) = (None, None);
+    }
+
     #[allow(clippy::disallowed_methods)] // LMDB's files are real.
     fn remove_real(&self, path: &Path) {
         if let Some(root) = &self.lmdb {

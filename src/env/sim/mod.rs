@@ -331,6 +331,12 @@ impl World {
         self.with_host(host, |host| host.platter.cut_power_at_change(nth));
     }
 
+    /// Takes back what [`World::fail_nth_sync`] and [`World::crash_at_disk_change`] have announced, on all hosts, and what has
+    /// not happened yet.
+    pub fn mend_disks(&self) {
+        self.hosts().values().for_each(|host| host.platter.mend());
+    }
+
     /// Puts an empty disk in the place of that of a host, which is off.
     pub fn replace_disk(&self, host: &str) {
         assert!(!self.is_up(host), "nobody takes the disk out of {host} while it runs");

@@ -99,7 +99,7 @@ bugs! {
     read_without_barrier: ReadWithoutBarrier, plans::CALM, ["fresh reads"];
     barrier_reused: BarrierReused, plans::SLOW, ["fresh reads"];
     leader_unconfirmed: LeaderUnconfirmed, scenes::DEPOSED, ["fresh reads"];
-    repeat_applied: RepeatApplied, plans::CUTS, ["counters", "transactions", "lists"];
+    repeat_applied: RepeatApplied, plans::CUTS, ["counters", "transactions", "lists", "revisions"];
     crossed_replies: CrossedReplies, plans::CALM, ["registers", "transactions", "lists", "counters", "in one piece"];
     unknown_as_refused: UnknownAsRefused, plans::CUTS, ["revisions", "counters", "registers", "transactions", "lists", "sets", "events"];
     local_expiry: LocalExpiry, plans::CALM, ["equal state"];

@@ -17,7 +17,7 @@ pub const SLOW: Campaign =
 pub const CUTS: Campaign = Campaign {
     name: "cuts",
     live: |seed| live(seed, &[Fault::IsolateLeader, Fault::PauseLeader, Fault::CrashLeader, Fault::Halves]),
-    seeds: 6,
+    seeds: 16,
 };
 
 /// Nodes lose their disks, and others join.

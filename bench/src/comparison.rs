@@ -14,8 +14,6 @@ use crate::server::{self, Cluster, REFERENCE, Target};
 use crate::stage::{self, Conditions, Pace, Stage};
 use crate::workload::{self, Mix, Popularity, Workload};
 
-const NOT_RUNNING: &str = "it does not run any more";
-
 /// Servers and what is to be done with them.
 pub struct Comparison<'a> {
     options: &'a Options,
@@ -142,8 +140,7 @@ impl<'a> Comparison<'a> {
     /// One run of a workload on a target.
     fn measure(&mut self, workload: &Workload, target: &Target) -> Result<Figures> {
         self.stage.rest(self.clusters.iter())?;
-        let cluster = self.clusters.iter().find(|cluster| cluster.service == target.service);
-        let cluster = cluster.context(NOT_RUNNING)?;
+        let cluster = running(&self.clusters, target)?;
         self.stage.measure(workload, target, cluster, self.options.seconds, Pace::Closed)
     }
 
@@ -175,7 +172,7 @@ impl<'a> Comparison<'a> {
     /// The throughput that redis-benchmark finds, with about as many requests as a run of ours has.
     fn redis_benchmark(&self, workload: &Workload, test: &str, target: &Target, ours: f64) -> Result<f64> {
         self.stage.rest(self.clusters.iter())?;
-        let nodes = self.cluster(target)?.leader_first()?;
+        let nodes = running(&self.clusters, target)?.leader_first()?;
         let address = stage::entry(&nodes, target).address;
         let seconds = self.options.seconds;
         let options = [
@@ -210,10 +207,12 @@ impl<'a> Comparison<'a> {
         child.stdout.take().context("it was asked to print")?.read_to_string(&mut output)?;
         requests_per_second(&output).with_context(|| format!("no throughput in {output:?}"))
     }
+}
 
-    fn cluster(&self, target: &Target) -> Result<&Cluster> {
-        self.clusters.iter().find(|cluster| cluster.service == target.service).context(NOT_RUNNING)
-    }
+/// The cluster of a target among those that run.
+fn running<'c>(clusters: &'c [Cluster], target: &Target) -> Result<&'c Cluster> {
+    let found = clusters.iter().find(|cluster| cluster.service == target.service);
+    found.context("it does not run any more")
 }
 
 fn suits(workload: &Workload, target: &Target) -> bool {

@@ -68,15 +68,15 @@ impl Scale {
 pub fn measure(stage: &mut Stage, keys: u64, scale: &mut Scale) -> Result<()> {
     let shape = Shape { keys, ..USUAL };
     {
-        let mut cluster = stage.start(target("quorate-3")?, &USUAL, Conditions::default())?;
-        memory(&mut cluster, &USUAL, scale)?;
+        let cluster = stage.start(target("quorate-3")?, &USUAL, Conditions::default())?;
+        memory(&cluster, &USUAL, scale)?;
     }
     {
         let mut cluster = stage.start(target("quorate-1")?, &shape, Conditions::default())?;
         restarts(&mut cluster, stage, &shape, scale)?;
     }
     let mut cluster = stage.start(target("quorate-3")?, &shape, Conditions::default())?;
-    memory(&mut cluster, &shape, scale)?;
+    memory(&cluster, &shape, scale)?;
     checkpoints(&cluster, stage, &shape, scale)?;
     newcomer(&mut cluster, stage, &shape, scale)
 }
@@ -85,8 +85,8 @@ fn target(name: &str) -> Result<&'static Target> {
     TARGETS.iter().find(|target| target.name == name).context("a known server")
 }
 
-/// What the nodes hold in memory and on disk, right after they were filled and when they have come to rest.
-fn memory(cluster: &mut Cluster, shape: &Shape, scale: &mut Scale) -> Result<()> {
+/// What the nodes hold in memory and on disk, right after they were filled.
+fn memory(cluster: &Cluster, shape: &Shape, scale: &mut Scale) -> Result<()> {
     let nodes = || cluster.nodes.iter();
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let most = |list: Vec<f64>| list.into_iter().fold(0.0, f64::max);

@@ -299,7 +299,7 @@ impl Node {
     }
 
     /// Waits until it serves.
-    pub fn wait_ready(&mut self, service: Service, stop: &AtomicBool) -> Result<()> {
+    fn wait_ready(&mut self, service: Service, stop: &AtomicBool) -> Result<()> {
         let ready = wait_for("the server to be ready", START_TIMEOUT, || {
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");

@@ -4,8 +4,8 @@
 //! replies are counted by their heads, and each wake-up of a connection costs one read, one look at the clock
 //! and one write.
 //!
-//! The loop is closed, or [open]. In the closed one, a connection sends its next requests when all replies to the last ones are there. A
-//! run ends with the last reply, not with the clock, so that what the servers did and what was answered are
+//! The loop is closed, or [open]. In the closed one, a connection sends its next requests when all replies to the
+//! last ones are there. A run ends with the last reply, not with the clock, so that what the servers did and what was answered are
 //! the same requests.
 
 mod grpc;

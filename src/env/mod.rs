@@ -162,6 +162,11 @@ pub trait File: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`, growing the file if need be.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, where a log ends: whatever stood behind them, up to the next block of the disk,
+    /// may be zeros afterwards. Bytes that will hardly be read again go past the system's cache where that is possible.
+    fn append_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)
+    }
     /// Makes written bytes durable, and the length if it changed.
     fn sync(&self) -> io::Result<()>;
     /// The length in bytes.

@@ -134,7 +134,7 @@ fn index(id: Option<LogId>) -> Option<u64> {
 pub struct Options {
     /// A directory of the log's own; made if need be.
     pub dir: PathBuf,
-    /// The size of a segment file, within [`SEGMENT_BYTES`]. May differ from one start to the next.
+    /// The size of a segment file, within [`SEGMENT_BYTES`], made whole blocks. May differ from one start to the next.
     pub segment_bytes: u64,
     /// How much of the newest entries is kept in memory once they are on disk.
     pub cache_bytes_max: usize,
@@ -146,7 +146,7 @@ impl Options {
     /// The usual sizes, in this directory.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), segment_bytes: 64 << 20, cache_bytes_max: 64 << 20, recycle_max: 8 }
+        Self { dir: dir.into(), segment_bytes: 64 << 20, cache_bytes_max: 16 << 20, recycle_max: 8 }
     }
 }
 
@@ -224,6 +224,8 @@ impl Wal {
     /// If `options.segment_bytes` is out of bounds.
     pub fn open(env: &Env, options: &Options, hooks: Hooks) -> Result<(Self, Recovered), OpenError> {
         assert!(SEGMENT_BYTES.contains(&options.segment_bytes), "segment size out of bounds");
+        let segment_bytes = options.segment_bytes.next_multiple_of(segment::HEADER_BYTES);
+        let options = &Options { segment_bytes, ..options.clone() };
         let recovery::Opened { view, position, files, dropped_tail_bytes } = recovery::open(env, options)?;
         let recovered = Recovered { state: position.state.clone(), dropped_tail_bytes };
 

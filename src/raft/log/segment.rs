@@ -208,7 +208,7 @@ impl Files {
             let mut filled = 0;
             while filled < self.segment_bytes {
                 let piece = (self.segment_bytes - filled).min(FILL_BYTES);
-                file.write_at(&zeros[..piece as usize], filled)?;
+                file.append_at(&zeros[..piece as usize], filled)?;
                 file.sync()?;
                 filled += piece;
             }

@@ -200,7 +200,7 @@ impl Writer {
         }
         let segment = &self.current().segment;
         let start = self.clock.monotonic();
-        segment.file.write_at(&self.batch.bytes, self.position.end).map_err(segment.failed("writing"))?;
+        segment.file.append_at(&self.batch.bytes, self.position.end).map_err(segment.failed("writing"))?;
         let written = self.clock.monotonic();
         if !planted(Mutant::SyncLeftOut) {
             segment.file.sync().map_err(segment.failed("syncing"))?;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::disallowed_methods)] // This is where the system is asked.
 
+mod direct;
+
+use std::cell::OnceCell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
+
+use direct::Direct;
 
 use super::{
     Accepted, BoxFuture, BoxStream, Clock, DirLock, Disk, Env, Exit, File, Listener, Net, Rng, Round,
@@ -163,11 +168,11 @@ impl Disk for LocalDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(LocalFile(fs::File::options().read(true).write(true).open(path)?)))
+        Ok(Box::new(LocalFile::new(fs::File::options().read(true).write(true).open(path)?)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(LocalFile(fs::File::options().read(true).write(true).create_new(true).open(path)?)))
+        Ok(Box::new(LocalFile::new(fs::File::options().read(true).write(true).create_new(true).open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -216,27 +221,53 @@ struct LockFile {
 
 impl DirLock for LockFile {}
 
-struct LocalFile(fs::File);
+struct LocalFile {
+    file: fs::File,
+    /// The way past the cache, once it was asked for; `None` in it where there is none.
+    direct: Mutex<OnceCell<Option<Direct>>>,
+}
+
+impl LocalFile {
+    fn new(file: fs::File) -> Self {
+        Self { file, direct: Mutex::default() }
+    }
+}
 
 impl File for LocalFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn append_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut way = self.direct.lock().expect("no holder panics");
+        way.get_or_init(|| Direct::open(&self.file));
+        let Some(direct) = way.get_mut().and_then(Option::as_mut) else {
+            return self.write_at(bytes, offset);
+        };
+        match direct.append(&self.file, bytes, offset) {
+            // The file system has said that there is a way, but not for blocks of this size.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                *way = OnceCell::from(None);
+                self.write_at(bytes, offset)
+            }
+            result => result,
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 }
 

@@ -123,29 +123,36 @@ impl Housekeeping {
         self.room.settle();
     }
 
-    /// Makes a checkpoint when the last is old or the log has grown long, and lets go of the log that
-    /// neither a restart nor a slow follower is to be served from.
+    /// Makes a checkpoint when the last is old, or when without one the log would grow beyond what is kept, and lets go of
+    /// the log that neither a restart nor a slow follower is to be served from.
     async fn trim_log(&self, last_checkpoint: &mut Duration) -> Result<(), crate::raft::Refused> {
         let durable = durable_index(&self.store);
-        let (applied, bytes) = (self.applied.reached().index, self.wal.bytes());
+        let applied = self.applied.reached().index;
         let now = self.env.clock.monotonic();
         let old = now.saturating_sub(*last_checkpoint) >= self.checkpoint_interval;
-        if applied > durable && (old || bytes > self.wal_keep_bytes) {
+        let surplus = self.surplus();
+        if applied > durable && (old || surplus > Some(durable)) {
             *last_checkpoint = now;
             self.consensus.snapshot().await?;
+        } else if old {
+            *last_checkpoint = now;
+            self.store.rest();
         }
-        if bytes > self.wal_keep_bytes
-            && let (Some(first), Some(last)) = (self.wal.first_index(), self.wal.state().last)
-        {
-            // Entries differ in size; over a whole log the average is near enough.
-            let entries = u128::from(last.index.saturating_sub(first) + 1);
-            let kept = entries * u128::from(self.wal_keep_bytes) / u128::from(bytes.max(1));
-            let upto = last.index.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX)).min(durable);
-            if upto >= first {
-                self.consensus.purge_log(upto).await?;
-            }
+        let upto = surplus.map(|surplus| surplus.min(durable));
+        if let Some(upto) = upto.filter(|upto| Some(*upto) >= self.wal.first_index()) {
+            self.consensus.purge_log(upto).await?;
         }
         Ok(())
+    }
+
+    /// The last index of the log before what is kept for slow followers.
+    fn surplus(&self) -> Option<u64> {
+        let (keep, bytes) = (self.wal_keep_bytes, self.wal.bytes());
+        let (first, last) = (self.wal.first_index()?, self.wal.state().last?.index);
+        // Entries differ in size; over a whole log the average is near enough.
+        let entries = u128::from(last.saturating_sub(first) + 1);
+        let kept = entries * u128::from(keep) / u128::from(bytes.max(1));
+        (bytes > keep).then(|| last.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX)))
     }
 }
 

@@ -8,6 +8,10 @@
 //! order. Two rules keep that safe. A stream that is dropped with answers outstanding *poisons* its
 //! connection, or the next stream would read a stale answer as its own. And every answer has a deadline: a
 //! follower that hangs without an error would otherwise hold back the purge of the log for ever.
+//!
+//! That entries are committed is a request of its own when there are none to send. While there is traffic the next entries
+//! come before anybody asks, so such a notice waits a moment for them: half of all messages between nodes would be notices.
+//! A follower whose own clients wait for it is told at once.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,19 +28,22 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{AnyError, OptionalSend, alias};
+use openraft::{AnyError, EntryPayload, OptionalSend, alias};
 
 use super::link::Link;
 use super::peers::Peers;
 use super::snapshot::{self, SnapshotData};
-use super::types::{LogId, Member, Types, Vote};
+use super::types::{Entry, LogId, Member, Types, Vote};
 use super::wire::{self, Hello, LinkKind, Request, Response};
+use crate::machine::entry;
 use crate::metrics::PeerRecorded;
 
 /// Append requests on their way to one follower.
 const WINDOW: usize = 32;
 /// How long a follower may take to answer an append; its disk is in that time.
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a notice waits for entries.
+const NOTICE_DELAY: Duration = Duration::from_millis(1);
 /// How long a vote or a transfer may take.
 const CONTROL_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -158,6 +165,10 @@ impl RaftNetworkV2<Types> for PeerClient {
             link: None,
             input: Some(input),
             sent: VecDeque::new(),
+            last: None,
+            told: None,
+            wanted: None,
+            notice: None,
             out: BytesMut::new(),
         };
         let answers = futures_util::stream::unfold(appending, |mut appending| async move {
@@ -237,6 +248,13 @@ struct Appending<'s, S> {
     input: Option<S>,
     /// What was sent and not answered: the ids that tell which answer is which.
     sent: VecDeque<Sent>,
+    /// The last entry that was sent, and the last that was said to be committed.
+    last: Option<LogId>,
+    told: Option<LogId>,
+    /// The last entry that the follower's own clients wait for.
+    wanted: Option<LogId>,
+    /// What is committed, to be said at this time unless entries come before.
+    notice: Option<(Duration, AppendEntriesRequest<Types>)>,
     out: BytesMut,
 }
 
@@ -320,12 +338,29 @@ where
 
     async fn send(&mut self, link: &mut Link, request: &AppendEntriesRequest<Types>) -> io::Result<()> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let target = self.client.target;
+        let wanted = request.entries.iter().rev().find(|entry| is_of(entry, target));
+        self.wanted = wanted.map(|entry| entry.log_id).or(self.wanted);
+        (self.last, self.told, self.notice) = (last, request.leader_commit, None);
         self.sent.push_back(Sent { at: self.client.peers.env().clock.monotonic(), last });
         wire::put_append(&mut self.out, request);
         let bytes = self.out.len() as u64;
         self.client.figures.sent_bytes.increment(bytes);
         self.client.peers.metrics().hot.peer_output_bytes.fetch_add(bytes, Ordering::Relaxed);
         link.send(&mut self.out).await
+    }
+
+    /// Whether a request says nothing but what is committed, and the follower's clients do not wait to hear it.
+    fn can_wait(&self, request: &AppendEntriesRequest<Types>) -> bool {
+        let is_notice = request.entries.is_empty() && self.last.is_some() && request.prev_log_id == self.last;
+        is_notice && self.wanted <= self.told
+    }
+
+    async fn send_notice(&mut self, link: &mut Link) -> io::Result<()> {
+        match self.notice.take() {
+            Some((_, notice)) => self.send(link, &notice).await,
+            None => Ok(()),
+        }
     }
 
     /// Sends what comes and waits for one answer. Cancelling this drops the link with the stream.
@@ -346,10 +381,21 @@ where
                     return self.answered(wire::take_appended(&body)?).map(Some);
                 }
                 request = next_request(input), if room && input.is_some() => match request {
+                    Some(request) if self.can_wait(&request) => {
+                        let due = self.notice.take().map(|(due, _)| due);
+                        let due = due.unwrap_or_else(|| env.clock.monotonic() + NOTICE_DELAY);
+                        self.notice = Some((due, request));
+                    }
                     Some(request) => self.send(link, &request).await?,
-                    None => self.input = None,
+                    None => {
+                        self.input = None;
+                        self.send_notice(link).await?;
+                    }
                 },
-                () = deadline(&env, self.sent.front()) => return Err(io::ErrorKind::TimedOut.into()),
+                () = until(&env, self.notice.as_ref().map(|(due, _)| *due)) => self.send_notice(link).await?,
+                () = until(&env, self.sent.front().map(|oldest| oldest.at + APPEND_DEADLINE)) => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
             }
         }
     }
@@ -376,12 +422,16 @@ async fn next_request<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Ite
     }
 }
 
-async fn deadline(env: &crate::env::Env, oldest: Option<&Sent>) {
-    match oldest {
-        Some(sent) => {
-            let left = (sent.at + APPEND_DEADLINE).saturating_sub(env.clock.monotonic());
-            env.clock.sleep(left).await;
-        }
+async fn until(env: &crate::env::Env, due: Option<Duration>) {
+    match due {
+        Some(due) => env.clock.sleep(due.saturating_sub(env.clock.monotonic())).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether an entry holds something that a node's own clients have asked for.
+fn is_of(entry: &Entry, node: u64) -> bool {
+    let EntryPayload::Normal(body) = &entry.payload else { return false };
+    let Ok(mut groups) = entry::Entry::decode(body.0.clone()) else { return false };
+    std::iter::from_fn(|| groups.next_group().ok().flatten()).any(|(group, _)| group.node == node)
 }

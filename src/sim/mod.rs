@@ -491,6 +491,8 @@ fn a_forgotten_node_ends_and_joins_anew() {
             let leader = cluster.led(RECOVERY).await.expect("somebody leads");
             let host = if leader == "n3" { "n2" } else { "n3" };
             let number = cluster.number(host).to_string();
+            // It hears that it is a member, and writes that down.
+            world.client_env().clock.sleep(SECOND).await;
             if crashes {
                 world.crash(host);
             }

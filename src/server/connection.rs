@@ -2,14 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::dispatch::{Dispatcher, OUTPUT_BYTES, Sink};
 use super::limit::{LOOK, UNLIMITED_BYTES, Unread};
@@ -237,7 +237,8 @@ enum Moved {
 /// the first reply: if nobody took them, both sides would wait for ever.
 async fn exchange(stream: &mut BoxStream, reader: &mut Reader, out: &mut BytesMut, reads: bool) -> Moved {
     poll_fn(|context| {
-        if let Poll::Ready(written) = pin!(stream.write_buf(out)).poll(context) {
+        if let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(context, out) {
+            out.advance(*written.as_ref().unwrap_or(&0));
             return Poll::Ready(Moved::Written(written));
         }
         if !reads {

@@ -161,7 +161,7 @@ impl Dispatcher {
                 Err(failure) => Some(self.failed(failure)),
             };
             let Some(reply) = reply else { return false };
-            self.finish(item.resolved.command, &item.argv, &reply, &[], out);
+            self.finish(item.resolved.command, &item.argv, self.took(), &reply, &[], out);
             return true;
         }
         if matches!(resolved.command.lane, Lane::Write(_) | Lane::Read(_)) {
@@ -188,7 +188,7 @@ impl Dispatcher {
                     self.session.end_caching();
                 }
                 self.show(item.resolved.command, &item.argv, self.session.db());
-                self.finish(item.resolved.command, &item.argv, &reply, &[], out);
+                self.finish(item.resolved.command, &item.argv, self.took(), &reply, &[], out);
             }
         }
         true
@@ -253,6 +253,7 @@ impl Dispatcher {
             None => None,
         };
         self.release(&held);
+        let mut took = self.took();
         if let Some(Ok(answers)) = &answers {
             self.fresh = Some(self.node.own_writes_barrier(answers));
         }
@@ -261,7 +262,7 @@ impl Dispatcher {
             match (check, &answers) {
                 (Err(failure), _) => {
                     let reply = self.failed(failure);
-                    self.finish(command, argv, &reply, &[], out);
+                    self.finish(command, argv, took, &reply, &[], out);
                 }
                 (Ok(()), Some(Ok(answers))) => {
                     if let Some(called) = answers.called(next) {
@@ -269,12 +270,15 @@ impl Dispatcher {
                         if !self.keep_back(called.slept, out, sink).await {
                             return false;
                         }
+                        took = self.took();
                     }
                     self.source = self.node.source_of(answers, next);
-                    self.finish(command, argv, &answers.replies()[next], answers.receivers(), out);
+                    self.finish(command, argv, took, &answers.replies()[next], answers.receivers(), out);
                     next += 1;
                 }
-                (Ok(()), Some(Err(error))) => self.finish(command, argv, &error.clone().into(), &[], out),
+                (Ok(()), Some(Err(error))) => {
+                    self.finish(command, argv, took, &error.clone().into(), &[], out);
+                }
                 (Ok(()), None) => unreachable!("a valid command was submitted"),
             }
         }
@@ -305,9 +309,10 @@ impl Dispatcher {
                         Err(error) => (vec![error.into(); rest.len()], None),
                     };
                     let (served, left) = rest.split_at(replies.len());
+                    let took = self.took();
                     for (item, reply) in served.iter().zip(&replies) {
                         self.source = source;
-                        self.finish(item.resolved.command, &item.argv, reply, &[], out);
+                        self.finish(item.resolved.command, &item.argv, took, reply, &[], out);
                     }
                     rest = left;
                     if out.len() >= OUTPUT_BYTES && !sink.flush(out).await {
@@ -316,8 +321,9 @@ impl Dispatcher {
                 }
             }
             Err(error) => {
+                let took = self.took();
                 for item in items {
-                    self.finish(item.resolved.command, &item.argv, &error.clone().into(), &[], out);
+                    self.finish(item.resolved.command, &item.argv, took, &error.clone().into(), &[], out);
                 }
             }
         }
@@ -466,16 +472,17 @@ impl Dispatcher {
         }
     }
 
-    /// A command has run: its figures, and its reply. How long it took includes the wait for its round.
+    /// A command has run: its figures, and its reply. How long it took includes the wait for its round, and is asked for
+    /// once for all that ran in it.
     fn finish(
         &mut self,
         command: &'static Command,
         argv: &[Bytes],
+        took: Duration,
         reply: &Reply,
         receivers: &[i64],
         out: &mut BytesMut,
     ) {
-        let took = self.took();
         self.note_slow(command, argv, took);
         self.node.record_latency(command.spec.flags.has(Flags::FAST), took);
         let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };

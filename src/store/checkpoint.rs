@@ -2,7 +2,7 @@
 //!
 //! The applying thread decides *when*, between two log entries, and says up to where in a stamp: it
 //! freezes the buffer and goes on with an empty one. The worker decides nothing; it commits what is
-//! frozen, then makes the switch: from then on reads find in the database what they found in the frozen
+//! frozen, then makes the switch: from then on scans find in the database what they found in the frozen
 //! buffer. One frozen buffer at a time: who fills buffers faster than the disk takes them has to wait,
 //! see [`Store::over_hard_limit`].
 //!
@@ -40,10 +40,22 @@ impl Store {
         if planted(Mutant::LogGoneTooEarly) {
             *lock(&self.durable) = Some(stamp.clone());
         }
+        *lock(&self.retired) = state.written.take();
         state.frozen = Some(Arc::new(Frozen { layer, mark: Mark { head: state.head.clone(), stamp } }));
         drop(state);
         self.worker.wake();
         true
+    }
+
+    /// Has the memory given back that only makes reads faster: after a time in which nothing was written.
+    pub fn rest(&self) {
+        let mut state = self.write();
+        if let Some(written) = state.written.take() {
+            drop(state);
+            *lock(&self.retired) = Some(written);
+            self.gauges.written_bytes.store(0, Relaxed);
+            self.worker.wake();
+        }
     }
 
     /// Whether it is time to [`Store::freeze`]: the buffer is full, or something has been waiting in it
@@ -104,6 +116,8 @@ impl Store {
     /// Writes what is frozen, if anything is, and returns its stamp.
     fn checkpoint(&self) -> Result<Option<Bytes>, StoreError> {
         let _writer = lock(&self.writer);
+        // It is large: it is given back here, where nobody waits for it.
+        drop(lock(&self.retired).take());
         let (engine, frozen) = {
             let state = self.read();
             (state.engine.clone(), state.frozen.clone())
@@ -124,13 +138,12 @@ impl Store {
         *lock(&self.durable) = Some(stamp.clone());
 
         let mut state = self.write();
-        state.frozen = None;
+        state.written = state.frozen.take();
         let readers = std::mem::take(lock_mut(&mut state.readers));
         drop(state);
         let took = self.env.clock.monotonic().saturating_sub(start);
         self.gauges.written(took, frozen.layer.len());
-        // The buffer is large: it is given back here, where nobody waits for it.
-        drop((readers, frozen));
+        drop(readers);
         Ok(Some(stamp))
     }
 }
@@ -139,6 +152,7 @@ impl Store {
 pub(super) struct Gauges {
     pub active_bytes: AtomicU64,
     pub frozen_bytes: AtomicU64,
+    pub written_bytes: AtomicU64,
     pub checkpoints: AtomicU64,
     pub last_checkpoint_micros: AtomicU64,
     pub checkpointed_records: AtomicU64,
@@ -155,6 +169,7 @@ impl Gauges {
         Self {
             active_bytes: AtomicU64::new(0),
             frozen_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             last_checkpoint_micros: AtomicU64::new(0),
             checkpointed_records: AtomicU64::new(0),
@@ -173,6 +188,7 @@ impl Gauges {
     fn frozen(&self, bytes: u64, now: Duration) {
         self.active_bytes.store(0, Relaxed);
         self.frozen_bytes.store(bytes, Relaxed);
+        self.written_bytes.store(0, Relaxed);
         self.changed.store(false, Relaxed);
         self.frozen_at_micros.store(micros(now), Relaxed);
         self.writing.store(true, Release);
@@ -180,7 +196,7 @@ impl Gauges {
 
     fn written(&self, took: Duration, records: usize) {
         self.checkpointed_records.fetch_add(records as u64, Relaxed);
-        self.frozen_bytes.store(0, Relaxed);
+        self.written_bytes.store(self.frozen_bytes.swap(0, Relaxed), Relaxed);
         self.checkpoints.fetch_add(1, AcqRel);
         self.last_checkpoint_micros.store(micros(took), Relaxed);
         self.writing.store(false, Release);
@@ -190,6 +206,7 @@ impl Gauges {
     pub fn installed(&self, now: Duration) {
         self.active_bytes.store(0, Relaxed);
         self.frozen_bytes.store(0, Relaxed);
+        self.written_bytes.store(0, Relaxed);
         self.changed.store(false, Relaxed);
         self.frozen_at_micros.store(micros(now), Relaxed);
         self.writing.store(false, Release);

@@ -10,7 +10,7 @@
 //! longer than 509 come in an order of their own. It is the same in both buffers, in the database and on
 //! every node.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
@@ -96,15 +96,19 @@ pub(super) fn pack(stored: &Key, key: &[u8], value: Bytes) -> Bytes {
 }
 
 /// The value that `key` has in what is stored beside `stored`.
-pub(super) fn value_of(stored: &Key, key: &[u8], packed: Bytes) -> Result<Bytes, StoreError> {
+pub(super) fn value_of<'p>(
+    stored: &Key,
+    key: &[u8],
+    packed: &'p Bytes,
+) -> Result<Cow<'p, Bytes>, StoreError> {
     if stored.as_bytes().len() < STORED_MAX {
-        return Ok(packed);
+        return Ok(Cow::Borrowed(packed));
     }
-    let (_, found, value) = unpack(stored.as_bytes(), &packed)?;
+    let (_, found, value) = unpack(stored.as_bytes(), packed)?;
     if found != key {
         return Err(StoreError::Corrupt(format!("{} holds another key's value", shown(stored.as_bytes()))));
     }
-    Ok(packed.slice(packed.len() - value.len()..))
+    Ok(Cow::Owned(packed.slice(packed.len() - value.len()..)))
 }
 
 /// The table, the full key and the value of what is stored.
@@ -183,7 +187,7 @@ mod tests {
                 unpack(key.as_bytes(), &packed).expect("what was packed"),
                 (Table::Elements, &text[..], &value[..])
             );
-            assert_eq!(value_of(&key, &text, packed).expect("what was packed"), value);
+            assert_eq!(*value_of(&key, &text, &packed).expect("what was packed"), value);
         }
     }
 
@@ -205,7 +209,7 @@ mod tests {
         let (one, other) = ([b'a'; 600], [b'b'; 600]);
         let key = Key::new(Table::Keys, &one);
         let packed = pack(&key, &other, Bytes::new());
-        assert!(matches!(value_of(&key, &one, packed), Err(StoreError::Corrupt(_))));
+        assert!(matches!(value_of(&key, &one, &packed), Err(StoreError::Corrupt(_))));
         assert!(unpack(key.as_bytes(), &[9, 0, 0, 0, 1]).is_err());
     }
 }

@@ -1,10 +1,11 @@
 //! A buffer: the changes since some checkpoint, in memory.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::key::Key;
 

@@ -93,13 +93,31 @@ impl<'a> View<'a> {
     /// # Errors
     /// The database failed, or its value does not match its checksum.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.look(table, key, |value| Ok(value.clone()))
+    }
+
+    /// What `read` makes of the value of `key`.
+    ///
+    /// # Errors
+    /// As [`View::get`], and those of `read`.
+    pub fn look<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        read: impl FnOnce(&Bytes) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
         let stored = Key::new(table, key);
+        let fetched;
         let packed = match self.state.buffered(&stored) {
-            Some(change) => change.clone(),
-            None => self.reader()?.get(stored.as_bytes())?,
+            Some(change) => change,
+            None => {
+                fetched = self.reader()?.get(stored.as_bytes())?;
+                &fetched
+            }
         };
         self.add_work(RECORD_WORK + packed.as_ref().map_or(0, Bytes::len));
-        packed.map(|packed| key::value_of(&stored, key, packed)).transpose()
+        let Some(packed) = packed else { return Ok(None) };
+        read(&*key::value_of(&stored, key, packed)?).map(Some)
     }
 
     /// Calls `visit` with the keys of `table` from `from` on, in order, and their values, until `end`,

@@ -66,6 +66,8 @@ pub struct Place<'k> {
     found: Option<Record>,
     /// What was found has passed its deadline and only waits to be removed.
     gone: bool,
+    /// The value of what was found was left unread.
+    unread: bool,
 }
 
 impl<'k> Place<'k> {
@@ -76,24 +78,42 @@ impl<'k> Place<'k> {
         Ok(place)
     }
 
+    /// As [`Place::find`], for a command that puts another value there or removes the key, and does not ask what the value
+    /// was: the place has no [`Place::record`].
+    pub fn find_to_replace(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+        let place = Self::look_by(view, db, key, Record::decode_unread)?;
+        view.note_use(&place.address);
+        Ok(Self { unread: true, ..place })
+    }
+
     /// Looks a key up.
     pub(super) fn look(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+        Self::look_by(view, db, key, Record::decode)
+    }
+
+    fn look_by(
+        view: &View,
+        db: u8,
+        key: &'k Bytes,
+        decode: impl FnOnce(&Bytes) -> Result<Record, StoreError>,
+    ) -> Result<Self, StoreError> {
         let address = address(database(view, db).generation, key);
-        let found = view.get(Table::Keys, &address)?.map(|stored| Record::decode(&stored)).transpose()?;
+        let found = view.look(Table::Keys, &address, decode)?;
         let gone = found.as_ref().is_some_and(|record| expiry::is_past(view, record.header.deadline));
-        Ok(Self { db, key, address, found, gone })
+        Ok(Self { db, key, address, found, gone, unread: false })
     }
 
     /// The living key's record.
     #[must_use]
     pub fn record(&self) -> Option<&Record> {
-        if self.gone { None } else { self.found.as_ref() }
+        debug_assert!(!self.unread, "who replaces a value has not read it");
+        self.found.as_ref().filter(|_| !self.gone)
     }
 
     /// Whether there is a living key.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.record().is_some()
+        self.found.is_some() && !self.gone
     }
 
     /// Writes a value, over what is there.
@@ -288,7 +308,7 @@ pub fn count(view: &View, db: u8) -> u64 {
 
 /// Removes a key, with Redis' `del` event. Says whether there was one.
 pub fn delete(tx: &mut Txn, db: u8, key: &Bytes) -> Result<bool, StoreError> {
-    let removed = Place::find(tx, db, key)?.remove(tx);
+    let removed = Place::find_to_replace(tx, db, key)?.remove(tx);
     if removed {
         notify(tx, Class::Generic, "del", db, key);
     }

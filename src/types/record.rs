@@ -74,6 +74,7 @@ pub struct Record {
 
 const FORMAT: u8 = 1;
 pub(super) const HEADER_BYTES: usize = 35;
+const COPIED_BYTES_MAX: usize = 1_024;
 
 impl Header {
     /// Reads the first bytes of a stored record.
@@ -111,13 +112,30 @@ impl Header {
 }
 
 impl Record {
-    /// Reads a stored record; the value shares its bytes.
+    /// Reads a stored record. A large value shares its bytes; a copy of a small one costs less than a count of who shares
+    /// them, which lies elsewhere in memory.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] on bytes that no version of Quorate wrote.
     pub fn decode(stored: &Bytes) -> Result<Self, StoreError> {
+        let (header, value) = split(stored)?;
+        let value = match value.len() {
+            ..=COPIED_BYTES_MAX => Bytes::copy_from_slice(value),
+            _ => stored.slice(HEADER_BYTES..),
+        };
+        Ok(Self { header, value })
+    }
+
+    /// The same without the value, unless that is a collection's: what there is besides depends on it.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_unread(stored: &Bytes) -> Result<Self, StoreError> {
         let header = Header::decode(stored)?;
-        Ok(Self { header, value: stored.slice(HEADER_BYTES..) })
+        match header.kind {
+            Kind::String => Ok(Self { header, value: Bytes::new() }),
+            Kind::Hash | Kind::List => Self::decode(stored),
+        }
     }
 
     /// The bytes to store.
@@ -207,10 +225,22 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_not_copied() {
-        let stored = Bytes::copy_from_slice(&RECORDED);
+    fn a_large_value_is_not_copied() {
+        let value = Bytes::from(vec![b'v'; COPIED_BYTES_MAX + 1]);
+        let stored = Record { value: value.clone(), ..recorded() }.encode();
         let record = Record::decode(&stored).expect("format 1");
+        assert_eq!(record.value, value);
         assert_eq!(record.value.as_ptr(), stored[HEADER_BYTES..].as_ptr());
+    }
+
+    #[test]
+    fn only_a_strings_value_is_left_unread() {
+        for kind in [Kind::String, Kind::Hash, Kind::List] {
+            let record = Record { header: Header { kind, ..recorded().header }, ..recorded() };
+            let read = Record::decode_unread(&record.encode()).expect("format 1");
+            assert_eq!(read.header, record.header);
+            assert_eq!(read.value.is_empty(), kind == Kind::String);
+        }
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Write for Set {
             Life::Kept => Expiry::Keep,
             Life::Until(deadline) => deadline.resolve(tx.now(), &Self::SPEC)?,
         };
-        let place = Place::find(tx, self.db, &self.key)?;
+        let reads = self.get || matches!(self.condition, Condition::If(_));
+        let find = if reads { Place::find } else { Place::find_to_replace };
+        let place = find(tx, self.db, &self.key)?;
         let old = if self.get { string::of(place.record())?.cloned() } else { None };
         if self.get && old.is_none() {
             keyspace::notify_miss(tx, self.db, &self.key);
@@ -126,7 +128,7 @@ impl Write for SetNx {
     }
 
     fn execute(self, tx: &mut Txn) -> Result<Reply> {
-        let place = Place::find(tx, self.db, &self.key)?;
+        let place = Place::find_to_replace(tx, self.db, &self.key)?;
         if place.exists() {
             return Ok(Reply::Int(0));
         }
@@ -196,7 +198,7 @@ impl SetFor {
 
     fn execute(self, tx: &mut Txn, spec: &Spec) -> Result<Reply> {
         let expiry = self.deadline.resolve(tx.now(), spec)?;
-        let place = Place::find(tx, self.db, &self.key)?;
+        let place = Place::find_to_replace(tx, self.db, &self.key)?;
         put(tx, place, self.db, &self.key, self.value, expiry);
         Ok(Reply::Ok)
     }
@@ -417,7 +419,7 @@ impl Pairs {
 
     fn put(self, tx: &mut Txn) -> Result<()> {
         for (key, value) in self.pairs {
-            let place = Place::find(tx, self.db, &key)?;
+            let place = Place::find_to_replace(tx, self.db, &key)?;
             put(tx, place, self.db, &key, value, Expiry::None);
         }
         Ok(())

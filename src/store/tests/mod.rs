@@ -131,6 +131,35 @@ fn one_checkpoint_at_a_time_and_each_is_told() {
 }
 
 #[test]
+fn what_was_written_last_is_kept_until_the_store_rests() {
+    for kind in KINDS {
+        let world = World::new(kind);
+        let (store, _) = world.open();
+        let kept = |store: &Store| store.stats().unwrap().written_bytes > 0;
+        put(&store, "a", "1");
+        assert!(!kept(&store), "nothing was");
+        checkpoint(&world, &store, "first");
+        assert!(kept(&store));
+        store.txn(0, 0).delete(Table::Keys, b"a");
+        put(&store, "b", "2");
+        assert_eq!((get(&store, "a"), get(&store, "b")), (None, Some("2".into())));
+        assert!(store.freeze("second".into()));
+        assert!(!kept(&store), "one is enough");
+        world.work();
+        put(&store, "b", "3");
+        for rests in [false, true] {
+            if rests {
+                store.rest();
+                world.work();
+            }
+            assert_eq!(kept(&store), !rests);
+            assert_eq!((get(&store, "a"), get(&store, "b")), (None, Some("3".into())));
+            assert_eq!(all(&store.view(0), Table::Keys), [(b"b".to_vec(), b"3".to_vec())]);
+        }
+    }
+}
+
+#[test]
 fn a_checkpoint_is_wanted_by_size_and_by_time() {
     let world = World::new(Kind::Map);
     let (store, _) = world.open();
@@ -245,6 +274,8 @@ fn a_changed_value_is_found_and_named() {
     put(&store, "the-key", "a value that is right");
     put(&store, "z", "another");
     checkpoint(&world, &store, "first");
+    store.rest();
+    world.work();
     let file = world.path("state").join("state-1/data.mdb");
     assert!(world.disk.corrupt(&file, b"a value that is right", b"a value that is w"));
     let named = |result: Result<(), StoreError>| match result {

@@ -89,13 +89,16 @@ class PotteryRedlock:
 
 
 class PythonRedisLock:
-    """Waits with BLPOP for what the release pushes."""
+    """Waits with BLPOP for what the release pushes. An object is for one section, as with the library's own `with`: it
+    knows its lock by one id, and refuses to acquire what an interrupted attempt has acquired."""
 
     def __init__(self, client, name):
-        self.lock = redis_lock.Lock(client, name, expire=TTL_SECONDS)
+        self.client = client
+        self.name = name
         self.key = f"lock:{name}"
 
     def acquire(self):
+        self.lock = redis_lock.Lock(self.client, self.name, expire=TTL_SECONDS)
         return self.lock.acquire(timeout=PATIENCE_SECONDS)
 
     def extend(self):

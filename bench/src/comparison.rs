@@ -1,18 +1,15 @@
 //! The order of events: servers are started, filled, and measured in turn.
 
-use std::io::Read as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
-use compat_tests::wait_for;
+use anyhow::{Context as _, Result};
 
 use crate::measure::Figures;
 use crate::options::Options;
-use crate::report::{CrossCheck, Report, Run, digits, thousands};
-use crate::server::{self, Cluster, REFERENCE, Target};
-use crate::stage::{self, Conditions, Pace, Stage};
-use crate::workload::{self, Mix, Popularity, Workload};
+use crate::report::{Report, Run, digits, thousands};
+use crate::server::{Cluster, REFERENCE, Target};
+use crate::stage::{Conditions, Pace, Stage};
+use crate::workload::{self, Workload};
 
 /// Servers and what is to be done with them.
 pub struct Comparison<'a> {
@@ -32,13 +29,10 @@ impl<'a> Comparison<'a> {
     /// Runs everything, and then ends the servers. What fails is noted in the report, and the rest goes on.
     pub fn run(mut self, report: &mut Report) {
         let targets = self.start(report);
-        let redis_benchmark = self.options.redis_benchmark && server::installed("redis-benchmark").is_some();
-        if self.options.redis_benchmark && !redis_benchmark {
-            note(report, "redis-benchmark is not installed".to_owned());
-        }
         let pairs = self.options.pairs;
+        let by = self.stage.by();
         let plans = self.options.workloads.iter().map(|&workload| {
-            let suited = targets.iter().copied().filter(|target| suits(workload, target));
+            let suited = targets.iter().copied().filter(|target| by.can(workload, target.service));
             (workload, suited.collect::<Vec<_>>())
         });
         let plans: Vec<_> = plans.collect();
@@ -50,9 +44,6 @@ impl<'a> Comparison<'a> {
                     let failed = self.measure_group(workload, pair, &group, report);
                     targets.retain(|target| !failed.contains(&target.name));
                 }
-            }
-            if redis_benchmark {
-                self.cross_check(workload, &targets, report);
             }
         }
         if self.stage.is_stopped() {
@@ -143,80 +134,12 @@ impl<'a> Comparison<'a> {
         let cluster = running(&self.clusters, target)?;
         self.stage.measure(workload, target, cluster, self.options.seconds, Pace::Closed)
     }
-
-    /// Puts the workload on the servers with redis-benchmark, too, where it knows the workload.
-    fn cross_check(&self, workload: &'static Workload, targets: &[&'static Target], report: &mut Report) {
-        let test = match workload.mix {
-            _ if workload.shape.popularity == Popularity::Zipf => return,
-            Mix::Only(workload::Command::Set) => "set",
-            Mix::Only(workload::Command::Get) => "get",
-            _ => return,
-        };
-        for &target in targets.iter().filter(|target| target.service.speaks_resp()) {
-            if self.stage.is_stopped() {
-                return;
-            }
-            let Some(Figures { throughput: ours, .. }) = report.typical(workload.name, target.name) else {
-                continue;
-            };
-            match self.redis_benchmark(workload, test, target, ours) {
-                Ok(theirs) => report.cross_checks.push(CrossCheck { workload, target, ours, theirs }),
-                Err(error) => {
-                    let (name, title) = (workload.name, target.title);
-                    note(report, format!("{name} by redis-benchmark on {title} failed: {error:#}"));
-                }
-            }
-        }
-    }
-
-    /// The throughput that redis-benchmark finds, with about as many requests as a run of ours has.
-    fn redis_benchmark(&self, workload: &Workload, test: &str, target: &Target, ours: f64) -> Result<f64> {
-        self.stage.rest(self.clusters.iter())?;
-        let nodes = running(&self.clusters, target)?.leader_first()?;
-        let address = stage::entry(&nodes, target).address;
-        let seconds = self.options.seconds;
-        let options = [
-            ("-h", address.ip().to_string()),
-            ("-p", address.port().to_string()),
-            ("-c", workload.connections.to_string()),
-            ("-P", workload.pipeline.to_string()),
-            ("-n", format!("{:.0}", (ours * seconds).max(1_000.0))),
-            ("-r", workload.shape.keys.to_string()),
-            ("-d", workload.shape.value_bytes.to_string()),
-            ("-t", test.to_owned()),
-        ];
-        eprintln!("redis-benchmark: {}: {}", workload.name, target.title);
-        let mut child = Command::new("redis-benchmark")
-            .arg("--csv")
-            .args(options.iter().flat_map(|(name, value)| [*name, value.as_str()]))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting redis-benchmark")?;
-        let patience = Duration::from_secs_f64(seconds * 10.0 + 30.0);
-        let ended = wait_for("redis-benchmark to end", patience, || {
-            self.stage.check_stop()?;
-            Ok(child.try_wait()?)
-        });
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        ensure!(ended?.success(), "it failed");
-        let mut output = String::new();
-        child.stdout.take().context("it was asked to print")?.read_to_string(&mut output)?;
-        requests_per_second(&output).with_context(|| format!("no throughput in {output:?}"))
-    }
 }
 
 /// The cluster of a target among those that run.
 fn running<'c>(clusters: &'c [Cluster], target: &Target) -> Result<&'c Cluster> {
     let found = clusters.iter().find(|cluster| cluster.service == target.service);
     found.context("it does not run any more")
-}
-
-fn suits(workload: &Workload, target: &Target) -> bool {
-    target.service.speaks_resp() || workload.mix.is_plain()
 }
 
 /// The targets in the order in which they run, in groups of up to three: the reference stands between the two
@@ -235,11 +158,6 @@ fn groups<'a>(targets: &[&'a Target], pair: usize) -> Vec<Vec<&'a Target>> {
         group
     };
     others.chunks(2).map(group).collect()
-}
-
-/// The second column of the second line: redis-benchmark --csv.
-fn requests_per_second(csv: &str) -> Option<f64> {
-    csv.lines().nth(1)?.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 
 fn note(report: &mut Report, text: String) {
@@ -297,12 +215,5 @@ mod tests {
         check(&all[..1], 1, "redis-always");
         check(&["quorate-1", "quorate-3", "etcd-3"], 0, "quorate-1 quorate-3 | etcd-3");
         check(&[], 0, "");
-    }
-
-    #[test]
-    fn throughput_is_read_from_csv() {
-        let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"28011.20\",\"1.7\"\n";
-        assert_eq!(requests_per_second(csv), Some(28_011.2));
-        assert_eq!(requests_per_second("Could not connect"), None);
     }
 }

@@ -61,8 +61,12 @@ const P50: Figure =
     Figure { name: "p50", unit: "p50, ms", scale: Scale::Log, of: |figures| figures.p50_us / 1e3 };
 const P99: Figure =
     Figure { name: "p99", unit: "p99, ms", scale: Scale::Log, of: |figures| figures.p99_us / 1e3 };
-const P999: Figure =
-    Figure { name: "p999", unit: "p99.9, ms", scale: Scale::Log, of: |figures| figures.p999_us / 1e3 };
+const P999: Figure = Figure {
+    name: "p999",
+    unit: "p99.9, ms",
+    scale: Scale::Log,
+    of: |figures| figures.p999_us.unwrap_or(f64::NAN) / 1e3,
+};
 const MEMORY: Figure = Figure {
     name: "memory",
     unit: "peak RSS of the largest node, MiB",

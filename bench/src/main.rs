@@ -86,7 +86,7 @@ fn run(options: &Options) -> Result<()> {
         bail!("{} is in memory; --dir wants a directory on a disk", place.data.display());
     }
     fs::create_dir_all(&place.out)?;
-    let mut stage = Stage::new(&place.quorate, directory.path(), &stop)?;
+    let mut stage = Stage::new(&place.quorate, directory.path(), &stop, options.by)?;
     if let Some(keys) = options.scale {
         let mut scale = Scale::default();
         let measured = scale::measure(&mut stage, keys, &mut scale);
@@ -106,7 +106,7 @@ fn run(options: &Options) -> Result<()> {
         seconds: options.seconds,
         pairs: options.pairs,
         runs: Vec::new(),
-        cross_checks: Vec::new(),
+        by: options.by,
         notes: Vec::new(),
     };
     Comparison::new(options, stage).run(&mut report);

@@ -19,7 +19,8 @@ pub struct Figures {
     pub throughput: f64,
     pub p50_us: f64,
     pub p99_us: f64,
-    pub p999_us: f64,
+    /// Where the load generator tells it.
+    pub p999_us: Option<f64>,
     /// User and system time of each server process for an operation, the leader's first.
     pub cpu_us: Vec<f64>,
     /// Bytes that went to the disk for an operation, where its device can be told.
@@ -51,31 +52,58 @@ impl Figures {
     }
 }
 
+/// What a load came to, as its generator tells it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Operations that succeeded.
+    pub done: f64,
+    pub seconds: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p999_us: Option<f64>,
+    /// Operations that failed, and how the first one did.
+    pub errors: u64,
+    pub first_error: Option<String>,
+}
+
+impl From<Tally> for Outcome {
+    fn from(Tally { replies, elapsed, latency }: Tally) -> Self {
+        Self {
+            done: (replies.count - replies.errors) as f64,
+            seconds: elapsed.as_secs_f64(),
+            p50_us: latency.percentile_us(50.0),
+            p99_us: latency.percentile_us(99.0),
+            p999_us: Some(latency.percentile_us(99.9)),
+            errors: replies.errors,
+            first_error: replies.first_error,
+        }
+    }
+}
+
 /// Runs `load` and finds what it cost the servers, which have their data on `disk`.
 pub fn during(
     service: Service,
     nodes: &[&Node],
     disk: &Disk,
-    load: impl FnOnce() -> Result<Tally>,
+    load: impl FnOnce() -> Result<Outcome>,
 ) -> Result<Figures> {
     // What takes longer to ask for is farther from the run.
     let syncs_before = syncs(service, nodes)?;
     let disk_before = disk.written_bytes();
     let before = usages(nodes)?;
-    let tally = load()?;
+    let outcome = load()?;
     let after = usages(nodes)?;
     let disk_after = disk.written_bytes();
     let syncs_after = syncs(service, nodes)?;
 
-    let done = tally.replies.count - tally.replies.errors;
-    ensure!(done > 0, "no request succeeded: {:?}", tally.replies.first_error);
-    let (done, seconds) = (done as f64, tally.elapsed.as_secs_f64());
+    let Outcome { done, seconds, p50_us, p99_us, p999_us, errors, first_error } = outcome;
+    ensure!(done > 0.0, "no request succeeded: {first_error:?}");
     let used = before.iter().zip(&after);
     Ok(Figures {
         throughput: done / seconds,
-        p50_us: tally.latency.percentile_us(50.0),
-        p99_us: tally.latency.percentile_us(99.0),
-        p999_us: tally.latency.percentile_us(99.9),
+        p50_us,
+        p99_us,
+        p999_us,
         cpu_us: used.clone().map(|(before, after)| (after.cpu_us - before.cpu_us) / done).collect(),
         disk_bytes: disk_before.zip(disk_after).map(|(before, after)| (after - before) / done),
         accounted_bytes: used
@@ -83,8 +111,8 @@ pub fn during(
             .sum(),
         syncs: syncs_before.zip(syncs_after).map(|(before, after)| (after - before) / seconds),
         memory_bytes: after.iter().map(|usage| usage.memory_bytes).collect(),
-        errors: tally.replies.errors,
-        first_error: tally.replies.first_error,
+        errors,
+        first_error,
     })
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::curve::{CURVES, Curve};
 use crate::server::{self, TARGETS, Target};
+use crate::stage::Generator;
 use crate::workload::{WORKLOADS, Workload};
 
 pub const HELP: &str = "\
@@ -21,7 +22,7 @@ Usage: cargo run --release -p bench -- [OPTIONS]
   --curves NAME,... Instead, draw how costs change as one thing grows: these curves, or all [3 runs at each point]
   --scale           Instead, measure what a large state costs: restarts, memory, checkpoints, a new follower
   --keys N          How large that state is [5000000]
-  --with TOOL       Check throughput with another load generator, too: redis-benchmark
+  --by TOOL         Put the load on with another generator than our own: redis-benchmark, which has SET and GET
   --out DIR         Where results are kept, as JSON and Markdown [bench-results in cargo's target directory]
   --dir DIR         Where the servers' data is while they run; on the disk to be measured [cargo's target directory]
   --server PATH     A quorate program to measure instead of the one that cargo builds from these sources
@@ -45,7 +46,7 @@ pub struct Options {
     pub workloads: Vec<&'static Workload>,
     /// Without the reference, unless it is all that was asked for.
     pub targets: Vec<&'static Target>,
-    pub redis_benchmark: bool,
+    pub by: Generator,
     /// What to draw, instead of comparing.
     pub curves: Vec<&'static Curve>,
     /// How many keys to measure the costs of a large state with, instead of comparing.
@@ -57,7 +58,7 @@ pub struct Options {
 
 /// Reads the arguments that follow the program's name.
 pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
-    let (mut quick, mut redis_benchmark) = (false, false);
+    let (mut quick, mut by) = (false, Generator::Own);
     let (mut seconds, mut pairs) = (None, None);
     let (mut out, mut dir, mut server) = (None, None, None);
     let (mut only, mut curves) = (Vec::new(), Vec::new());
@@ -72,9 +73,9 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
             "--curves" => curves.extend(choose_curves(&value()?)?),
             "--scale" => scale = true,
             "--keys" => keys = number(&flag, &value()?, 1_000.0, 1e9)? as u64,
-            "--with" => match value()?.as_str() {
-                "redis-benchmark" => redis_benchmark = true,
-                other => bail!("--with knows redis-benchmark, not {other:?}"),
+            "--by" => match value()?.as_str() {
+                "redis-benchmark" => by = Generator::RedisBenchmark,
+                other => bail!("--by knows redis-benchmark, not {other:?}"),
             },
             "--out" => out = Some(value()?.into()),
             "--dir" => dir = Some(value()?.into()),
@@ -96,7 +97,7 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
         }),
         workloads,
         targets,
-        redis_benchmark,
+        by,
         curves,
         scale: scale.then_some(keys),
         out,
@@ -214,7 +215,7 @@ mod tests {
         check("--seconds x", "! --seconds wants a number from 0.1 to 3600, not \"x\"");
         check("--only set", "! \"set\" is neither a workload nor a server; --list lists them");
         check("--curves circle", "! \"circle\" is no curve; --list lists them");
-        check("--with wrk", "! --with knows redis-benchmark, not \"wrk\"");
+        check("--by wrk", "! --by knows redis-benchmark, not \"wrk\"");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::measure::{Figures, Machine};
 use crate::server::{REFERENCE, TARGETS, Target};
+use crate::stage::Generator;
 use crate::workload::{Shape, USUAL, WORKLOADS, Workload};
 
 /// One run of a workload on a server.
@@ -21,23 +22,15 @@ pub struct Run {
     pub reference: Option<Figures>,
 }
 
-/// Throughput by our load generator (median) and by redis-benchmark.
-#[derive(Debug)]
-pub struct CrossCheck {
-    pub workload: &'static Workload,
-    pub target: &'static Target,
-    pub ours: f64,
-    pub theirs: f64,
-}
-
 /// Everything that was found.
 #[derive(Debug)]
 pub struct Report {
     pub machine: Machine,
+    /// Who put the load on.
+    pub by: Generator,
     pub seconds: f64,
     pub pairs: usize,
     pub runs: Vec<Run>,
-    pub cross_checks: Vec<CrossCheck>,
     /// What was not measured, or went wrong.
     pub notes: Vec<String>,
 }
@@ -119,7 +112,6 @@ impl Report {
             text += &self.table(workload);
         }
         text += &self.goals_table();
-        text += &self.cross_check_table();
         if !self.notes.is_empty() {
             text += "## Not as planned\n\n";
             for note in &self.notes {
@@ -134,13 +126,14 @@ impl Report {
             &self.machine;
         let commit = self.machine.commit.as_deref().unwrap_or("unknown");
         let memory = self.machine.memory_bytes as f64 / f64::from(1 << 30);
-        let (pairs, seconds) = (self.pairs, self.seconds);
+        let (pairs, seconds, by) = (self.pairs, self.seconds, self.by.title());
         let Shape { keys, value_bytes, .. } = USUAL;
         format!(
             "# Quorate beside its peers\n\n\
              {date}, commit {commit}. {cores} cores ({processor}), {memory:.1} GiB, Linux {kernel}, {filesystem}; \
              fdatasync p50 {fdatasync_us:.0} us; load average before {load_average}.\n\n\
-             Values of {value_bytes} bytes, {keys} keys; medians of runs of {seconds} s, {pairs} for each server. \
+             Values of {value_bytes} bytes, {keys} keys; medians of runs of {seconds} s, {pairs} for each server, by \
+             {by}. \
              CPU is user and system time of all server processes for one operation (by node: the leader first). \
              Disk is what went to the device meanwhile; syncs are those of the logs of all nodes. Peak RSS is \
              that of the largest node since its start. The last three columns compare with {}: medians of the \
@@ -173,7 +166,7 @@ impl Report {
             thousands(figures.throughput),
             digits(figures.p50_us / 1e3),
             digits(figures.p99_us / 1e3),
-            digits(figures.p999_us / 1e3),
+            figures.p999_us.map_or_else(String::new, |micros| digits(micros / 1e3)),
             digits(figures.cpu_us_sum()),
             if nodes.len() > 1 { nodes.join(" + ") } else { String::new() },
             figures.disk_bytes.map_or_else(String::new, |bytes| format!("{bytes:.0}")),
@@ -216,21 +209,6 @@ impl Report {
         )
     }
 
-    fn cross_check_table(&self) -> String {
-        if self.cross_checks.is_empty() {
-            return String::new();
-        }
-        let mut text = "## The same by redis-benchmark\n\n\
-             | workload | server | ops/s here | ops/s there | there / here |\n| --- | --- | ---: | ---: | ---: |\n"
-            .to_owned();
-        for CrossCheck { workload, target, ours, theirs } in &self.cross_checks {
-            let (name, title) = (workload.name, target.title);
-            let (here, there) = (thousands(*ours), thousands(*theirs));
-            let _ = writeln!(text, "| {name} | {title} | {here} | {there} | {} |", ratio(theirs / ours));
-        }
-        text + "\n"
-    }
-
     /// The report for programs: each run, and the medians.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -256,16 +234,9 @@ impl Report {
                 })),
             }))
         });
-        let cross_checks = self.cross_checks.iter().map(|check| {
-            json!({
-                "workload": check.workload.name,
-                "server": check.target.name,
-                "ops_per_second": check.ours,
-                "redis_benchmark_ops_per_second": check.theirs,
-            })
-        });
         json!({
             "machine": self.machine.to_json(),
+            "load_generator": self.by.title(),
             "seconds": self.seconds,
             "pairs": self.pairs,
             "keys": USUAL.keys,
@@ -273,7 +244,6 @@ impl Report {
             "reference": REFERENCE.name,
             "medians": medians.collect::<Vec<_>>(),
             "runs": runs.collect::<Vec<_>>(),
-            "cross_checks": cross_checks.collect::<Vec<_>>(),
             "notes": self.notes,
         })
     }
@@ -319,7 +289,7 @@ pub fn median_of(runs: &[&Figures]) -> Figures {
         throughput: of(&|run| run.throughput),
         p50_us: of(&|run| run.p50_us),
         p99_us: of(&|run| run.p99_us),
-        p999_us: of(&|run| run.p999_us),
+        p999_us: where_known(&|run| run.p999_us),
         cpu_us: by_node(&|run| &run.cpu_us),
         disk_bytes: where_known(&|run| run.disk_bytes),
         accounted_bytes: of(&|run| run.accounted_bytes),
@@ -370,7 +340,7 @@ mod tests {
             throughput,
             p50_us: 1e6 / throughput,
             p99_us: 2e6 / throughput,
-            p999_us: 4e6 / throughput,
+            p999_us: Some(4e6 / throughput),
             cpu_us: cpu_us.to_vec(),
             disk_bytes: Some(300.0),
             syncs: (cpu_us.len() > 1).then_some(1000.0),
@@ -397,7 +367,7 @@ mod tests {
             fdatasync_us: 127.0,
             load_average: 0.25,
         };
-        Report { machine, seconds: 2.0, pairs: 3, runs, cross_checks: Vec::new(), notes: Vec::new() }
+        Report { machine, by: Generator::Own, seconds: 2.0, pairs: 3, runs, notes: Vec::new() }
     }
 
     /// A slow minute in the middle: the reference's own runs differ by more than the servers do.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally};
-use crate::measure::{self, Disk, Figures};
+use crate::load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally, redis_benchmark};
+use crate::measure::{self, Disk, Figures, Outcome};
 use crate::server::{self, Cluster, Entry, Node, Service, Target};
 use crate::workload::{Chance, Command, Mix, Shape, Workload};
 
@@ -44,6 +44,34 @@ pub enum Pace {
     Open(f64),
 }
 
+/// Who puts the load on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Generator {
+    #[default]
+    Own,
+    RedisBenchmark,
+}
+
+impl Generator {
+    /// What it is called.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Own => "our own load generator",
+            Self::RedisBenchmark => redis_benchmark::PROGRAM,
+        }
+    }
+
+    /// Whether it can put the workload on a service.
+    #[must_use]
+    pub fn can(self, workload: &Workload, service: Service) -> bool {
+        match self {
+            Self::Own => service.speaks_resp() || workload.mix.is_plain(),
+            Self::RedisBenchmark => service.speaks_resp() && redis_benchmark::test(workload).is_some(),
+        }
+    }
+}
+
 /// What servers need to run.
 pub struct Stage<'a> {
     /// The program of Quorate.
@@ -53,13 +81,20 @@ pub struct Stage<'a> {
     disk: Disk,
     /// Set when it is time to end.
     stop: &'a AtomicBool,
+    by: Generator,
     seed: u64,
 }
 
 impl<'a> Stage<'a> {
-    /// A stage on which nothing runs yet.
-    pub fn new(quorate: &'a Path, directory: &'a Path, stop: &'a AtomicBool) -> Result<Self> {
-        Ok(Self { quorate, directory, disk: Disk::of(directory)?, stop, seed: 0 })
+    /// A stage on which nothing runs yet, and who will put the load on.
+    pub fn new(quorate: &'a Path, directory: &'a Path, stop: &'a AtomicBool, by: Generator) -> Result<Self> {
+        Ok(Self { quorate, directory, disk: Disk::of(directory)?, stop, by, seed: 0 })
+    }
+
+    /// Who puts the load on.
+    #[must_use]
+    pub const fn by(&self) -> Generator {
+        self.by
     }
 
     /// Starts a service with nothing in it, and fills it.
@@ -125,7 +160,9 @@ impl<'a> Stage<'a> {
         let address = entry(&nodes, target).address;
         let run =
             Run { stage: self, workload, service: target.service, nodes: &nodes, address, seconds, pace };
-        if target.service.speaks_resp() {
+        if self.by == Generator::RedisBenchmark {
+            run.measure_by_redis_benchmark()
+        } else if target.service.speaks_resp() {
             run.measure(Resp::new(mix, value_bytes, chance, keys))
         } else {
             run.measure(Grpc::new(address, mix, value_bytes, chance, keys))
@@ -188,7 +225,16 @@ impl Run<'_> {
             Pace::Open(rate) => load.run_at(rate, limit(seconds), stage.stop),
         };
         run((seconds * WARM_UP_SHARE).min(WARM_UP_SECONDS_MAX))?;
-        measure::during(self.service, self.nodes, &stage.disk, || run(*seconds))
+        measure::during(self.service, self.nodes, &stage.disk, || run(*seconds).map(Outcome::from))
+    }
+
+    fn measure_by_redis_benchmark(&self) -> Result<Figures> {
+        let Self { stage, workload, address, seconds, .. } = self;
+        ensure!(matches!(self.pace, Pace::Closed), "redis-benchmark knows no steady rate");
+        let requests = redis_benchmark::requests(*address, workload, *seconds, stage.stop)?;
+        measure::during(self.service, self.nodes, &stage.disk, || {
+            redis_benchmark::run(*address, workload, requests, stage.stop)
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The load generator: one thread, one epoll, as many connections as a workload wants.
+//! Our load generator: one thread, one epoll, as many connections as a workload wants.
 //!
 //! It shares the machine with the servers, so it does as little as it can: requests are templates of bytes,
 //! replies are counted by their heads, and each wake-up of a connection costs one read, one look at the clock
@@ -11,6 +11,7 @@
 mod grpc;
 mod histogram;
 mod open;
+pub mod redis_benchmark;
 mod resp;
 mod template;
 mod zipf;

@@ -36,6 +36,9 @@ impl<'a> Comparison<'a> {
             (workload, suited.collect::<Vec<_>>())
         });
         let plans: Vec<_> = plans.collect();
+        for (workload, _) in plans.iter().filter(|(_, targets)| targets.is_empty()) {
+            note(report, format!("{} has no {}", by.title(), workload.name));
+        }
         let runs = plans.iter().map(|(_, targets)| groups(targets, 0).concat().len() * pairs);
         self.progress = Progress::new(runs.sum());
         for (workload, mut targets) in plans {

@@ -85,6 +85,11 @@ pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Invocation> {
             _ => bail!("{flag:?} is no option; --help lists them"),
         }
     }
+    if by != Generator::Own && (scale || !curves.is_empty()) {
+        bail!(
+            "--by is for the comparison: curves and --scale take steady rates, which only our own load generator keeps"
+        );
+    }
     let (workloads, targets) = select(&only, quick)?;
     Ok(Invocation::Run(Options {
         seconds: seconds.unwrap_or(if quick { 1.0 } else { 2.0 }),
@@ -215,6 +220,8 @@ mod tests {
         check("--seconds x", "! --seconds wants a number from 0.1 to 3600, not \"x\"");
         check("--only set", "! \"set\" is neither a workload nor a server; --list lists them");
         check("--curves circle", "! \"circle\" is no curve; --list lists them");
+        let why = "curves and --scale take steady rates, which only our own load generator keeps";
+        check("--by redis-benchmark --scale", &format!("! --by is for the comparison: {why}"));
         check("--by wrk", "! --by knows redis-benchmark, not \"wrk\"");
     }
 

@@ -33,7 +33,7 @@ const LOG_LINES: usize = 20;
 pub const REFERENCE: &Target = &TARGETS[0];
 
 /// Everything that can be measured.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     target(
         "redis-always",
         "redis-server, appendfsync always",
@@ -41,6 +41,12 @@ pub const TARGETS: [Target; 6] = [
         Entry::Leader,
     ),
     target("redis-memory", "redis-server, in memory", Service::Redis { durable: false }, Entry::Leader),
+    target(
+        "redis-3-wait",
+        "redis-server, appendfsync always, 2 replicas, WAIT 1",
+        Service::RedisReplicas { replicas: 2 },
+        Entry::Leader,
+    ),
     target("quorate-1", "Quorate, 1 node", Service::Quorate { nodes: 1 }, Entry::Leader),
     target("quorate-3", "Quorate, 3 nodes", Service::Quorate { nodes: 3 }, Entry::Leader),
     target(
@@ -75,9 +81,19 @@ pub enum Entry {
 /// A kind of server, in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    Redis { durable: bool },
-    Quorate { nodes: usize },
-    Etcd { nodes: usize },
+    Redis {
+        durable: bool,
+    },
+    /// A durable one with so many replicas. Clients wait until one of them has what was written (WAIT 1).
+    RedisReplicas {
+        replicas: usize,
+    },
+    Quorate {
+        nodes: usize,
+    },
+    Etcd {
+        nodes: usize,
+    },
 }
 
 impl Service {
@@ -91,7 +107,7 @@ impl Service {
     #[must_use]
     pub const fn foreign_program(self) -> Option<&'static str> {
         match self {
-            Self::Redis { .. } => Some("redis-server"),
+            Self::Redis { .. } | Self::RedisReplicas { .. } => Some("redis-server"),
             Self::Etcd { .. } => Some("etcd"),
             Self::Quorate { .. } => None,
         }
@@ -100,6 +116,7 @@ impl Service {
     const fn nodes(self) -> usize {
         match self {
             Self::Redis { .. } => 1,
+            Self::RedisReplicas { replicas } => 1 + replicas,
             Self::Quorate { nodes } | Self::Etcd { nodes } => nodes,
         }
     }
@@ -107,7 +124,7 @@ impl Service {
     /// The metric that counts durable writes of the log, where there is one.
     const fn syncs_metric(self) -> Option<&'static str> {
         match self {
-            Self::Redis { .. } => None,
+            Self::Redis { .. } | Self::RedisReplicas { .. } => None,
             Self::Quorate { .. } => Some("quorate_disk_wal_fsync_duration_seconds_count"),
             Self::Etcd { .. } => Some("etcd_disk_wal_fsync_duration_seconds_count"),
         }
@@ -193,13 +210,17 @@ fn arguments(service: Service, number: usize, addresses: &[Addresses], directory
     let mut arguments = Vec::new();
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     match service {
-        Service::Redis { durable } => {
+        Service::Redis { .. } | Service::RedisReplicas { .. } => {
+            let durable = service != Service::Redis { durable: false };
             option("--bind", Ipv4Addr::LOCALHOST.to_string());
             option("--port", own.clients.port().to_string());
             option("--dir", directory);
             option("--save", String::new());
             option("--appendonly", if durable { "yes" } else { "no" }.to_owned());
             option("--appendfsync", "always".to_owned());
+            if number > 0 {
+                option("--replicaof", format!("127.0.0.1 {}", addresses[0].clients.port()));
+            }
         }
         Service::Quorate { nodes } => {
             option("--data", directory);
@@ -316,7 +337,14 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self, service: Service) -> bool {
         match service {
-            Service::Redis { .. } => ask(self.address, &["PING"]).is_ok(),
+            Service::Redis { .. } | Service::RedisReplicas { .. } => {
+                // A replica that has not heard of its primary is none yet.
+                let is_linked = || {
+                    info(self.address, "replication", "master_link_status")
+                        .map(|link| link != Some("down".to_owned()))
+                };
+                ask(self.address, &["PING"]).is_ok() && is_linked().unwrap_or(false)
+            }
             Service::Quorate { .. } => http_get(self.http, "/readyz").is_ok(),
             Service::Etcd { .. } => {
                 http_get(self.address, "/health").is_ok_and(|body| body.contains("\"true\""))
@@ -327,7 +355,7 @@ impl Node {
     fn leads(&self, service: Service) -> bool {
         match service {
             Service::Redis { .. } => true,
-            Service::Quorate { .. } => {
+            Service::RedisReplicas { .. } | Service::Quorate { .. } => {
                 info(self.address, "replication", "role").is_ok_and(|role| role.as_deref() == Some("master"))
             }
             Service::Etcd { .. } => {
@@ -425,6 +453,8 @@ mod tests {
     fn nodes_of_a_cluster_know_each_other() {
         let addresses = [Addresses::free(), Addresses::free()];
         let peers: Vec<_> = addresses.iter().map(|node| node.peers.to_string()).collect();
+        let line = arguments(Service::RedisReplicas { replicas: 1 }, 1, &addresses, Path::new("d")).join(" ");
+        assert!(line.contains(&format!("--replicaof 127.0.0.1 {}", addresses[0].clients.port())), "{line}");
         for service in [Service::Quorate { nodes: 2 }, Service::Etcd { nodes: 2 }] {
             let line = arguments(service, 1, &addresses, Path::new("d")).join(" ");
             assert!(peers.iter().all(|peer| line.contains(peer)), "{line}");

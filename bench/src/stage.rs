@@ -66,8 +66,15 @@ impl Generator {
     #[must_use]
     pub fn can(self, workload: &Workload, service: Service) -> bool {
         match self {
-            Self::Own => service.speaks_resp() || workload.mix.is_plain(),
-            Self::RedisBenchmark => service.speaks_resp() && redis_benchmark::test(workload).is_some(),
+            Self::Own => match service {
+                Service::RedisReplicas { .. } => workload.mix == Mix::Only(Command::Set),
+                Service::Etcd { .. } => workload.mix.is_plain(),
+                Service::Redis { .. } | Service::Quorate { .. } => true,
+            },
+            Self::RedisBenchmark => {
+                matches!(service, Service::Redis { .. } | Service::Quorate { .. })
+                    && redis_benchmark::test(workload).is_some()
+            }
         }
     }
 }
@@ -162,6 +169,8 @@ impl<'a> Stage<'a> {
             Run { stage: self, workload, service: target.service, nodes: &nodes, address, seconds, pace };
         if self.by == Generator::RedisBenchmark {
             run.measure_by_redis_benchmark()
+        } else if matches!(target.service, Service::RedisReplicas { .. }) {
+            run.measure(Resp::new(mix, value_bytes, chance, keys).on_a_replica())
         } else if target.service.speaks_resp() {
             run.measure(Resp::new(mix, value_bytes, chance, keys))
         } else {

@@ -51,6 +51,9 @@ pub trait Dialect {
     /// Appends the next request.
     fn request(&mut self, state: &mut Self::State, wire: &mut Vec<u8>);
 
+    /// Appends what a client says after each round of so many requests.
+    fn end_round(&mut self, _state: &mut Self::State, _requests: u64, _wire: &mut Vec<u8>) {}
+
     /// Counts the replies that end in `bytes`; appends what must be said to the server besides requests.
     fn read(&mut self, state: &mut Self::State, bytes: &[u8], wire: &mut Vec<u8>) -> Result<Replies>;
 }
@@ -200,6 +203,7 @@ impl<D: Dialect> Load<D> {
         for _ in 0..count {
             self.dialect.request(&mut connection.state, &mut self.wire);
         }
+        self.dialect.end_round(&mut connection.state, count, &mut self.wire);
         connection.waiting = count;
         connection.sent = now;
         self.write(index)?;

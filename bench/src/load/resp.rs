@@ -14,9 +14,14 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 const RELEASE: &str =
     "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
 
+/// What asks whether a replica has everything that its connection has written, and waits for that.
+const WAIT: &[u8] = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n";
+
 /// Requests of one mix.
 pub struct Resp {
     mix: Mix,
+    /// Whether each round ends with [`WAIT`], and is answered when that is.
+    waits: bool,
     chance: Chance,
     keys: Keys,
     set: Template,
@@ -42,6 +47,7 @@ impl Resp {
         }
         Self {
             mix,
+            waits: false,
             chance,
             keys,
             set: template(&["SET", &key, &value]),
@@ -52,6 +58,12 @@ impl Resp {
             release: template(&["EVAL", RELEASE, "1", &lock, "token"]),
             script: template(&["EVAL", "return redis.call('INCR', KEYS[1])", "1", &counter]),
         }
+    }
+
+    /// The same, each round of which is done when a replica has it.
+    #[must_use]
+    pub fn on_a_replica(self) -> Self {
+        Self { waits: true, ..self }
     }
 }
 
@@ -79,8 +91,19 @@ impl Dialect for Resp {
         template.append(wire, &mut self.keys);
     }
 
+    fn end_round(&mut self, state: &mut State, requests: u64, wire: &mut Vec<u8>) {
+        if self.waits && requests > 0 {
+            wire.extend_from_slice(WAIT);
+            state.round = requests + 1;
+        }
+    }
+
     fn read(&mut self, state: &mut State, bytes: &[u8], _wire: &mut Vec<u8>) -> Result<Replies> {
-        state.read(bytes)
+        let mut replies = state.read(bytes)?;
+        if self.waits {
+            state.hold(&mut replies)?;
+        }
+        Ok(replies)
     }
 }
 
@@ -95,9 +118,22 @@ pub struct State {
     elements: usize,
     /// The lock that was asked for last, if its release is next.
     lock: Option<u64>,
+    /// Replies of a round that are still to come, that to [`WAIT`] included; and how many came.
+    round: u64,
+    held: u64,
 }
 
 impl State {
+    /// Keeps the replies of a round back until the last one is there, which is about all of them.
+    fn hold(&mut self, replies: &mut Replies) -> Result<()> {
+        self.round = self.round.checked_sub(replies.count).context("more replies than requests")?;
+        self.held += std::mem::take(&mut replies.count);
+        if self.round == 0 {
+            replies.count = std::mem::take(&mut self.held).saturating_sub(1);
+        }
+        Ok(())
+    }
+
     fn read(&mut self, mut bytes: &[u8]) -> Result<Replies> {
         let mut replies = Replies::default();
         while !bytes.is_empty() {
@@ -209,6 +245,23 @@ mod tests {
         let mut resp = Resp::new(Mix::Only(Command::Incr), 1, Chance::new(1), Keys::From(41, 100));
         resp.request(&mut State::default(), &mut wire);
         assert_eq!(wire, b"*2\r\n$4\r\nINCR\r\n$20\r\ncounter:000000000041\r\n");
+    }
+
+    #[test]
+    fn a_round_is_done_when_a_replica_has_it() {
+        let mut wire = Vec::new();
+        let keys = Keys::From(0, 100);
+        let mut resp = Resp::new(Mix::Only(Command::Set), 1, Chance::new(1), keys).on_a_replica();
+        let mut state = State::default();
+        for _ in 0..2 {
+            resp.end_round(&mut state, 2, &mut wire);
+            assert!(wire.ends_with(WAIT));
+            let mut count =
+                |bytes: &[u8]| resp.read(&mut state, bytes, &mut wire).map(|replies| replies.count);
+            assert_eq!(count(b"+OK\r\n+OK\r\n").expect("well formed"), 0);
+            assert_eq!(count(b":1\r\n").expect("well formed"), 2);
+        }
+        assert!(resp.read(&mut state, b"+OK\r\n", &mut wire).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How costs change as one thing grows: connections, values, keys, nodes, cores, load.
+//! How costs change as one thing grows: connections, values, keys, nodes, cores, load, subscribers.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -29,11 +29,17 @@ pub struct Curve {
 
 /// What is done at a point of a curve.
 struct Point {
-    workload: Workload,
-    pace: Pace,
+    task: Task,
     conditions: Conditions,
     /// How many nodes, if the target's is not meant.
     nodes: Option<usize>,
+}
+
+/// What clients do.
+enum Task {
+    Requests(Workload, Pace),
+    /// One publishes, so many are subscribed.
+    FanOut(usize),
 }
 
 /// A figure that is drawn.
@@ -57,6 +63,8 @@ const CPU: Figure = Figure {
     scale: Scale::Log,
     of: Figures::cpu_us_sum,
 };
+const DELIVERIES: Figure = Figure { unit: "deliveries a second", ..THROUGHPUT };
+const DELIVERY_CPU: Figure = Figure { unit: "CPU of all servers for a delivery, us", ..CPU };
 const P50: Figure =
     Figure { name: "p50", unit: "p50, ms", scale: Scale::Log, of: |figures| figures.p50_us / 1e3 };
 const P99: Figure =
@@ -78,7 +86,7 @@ const DURABLE: &[&str] = &["redis-always", "quorate-1", "quorate-3", "etcd-3"];
 const OURS: &[&str] = &["quorate-3"];
 
 /// All of them.
-pub const CURVES: [Curve; 8] = [
+pub const CURVES: [Curve; 9] = [
     Curve {
         name: "set-connections",
         about: "SET by more and more clients",
@@ -104,8 +112,7 @@ pub const CURVES: [Curve; 8] = [
         points: &[16, 64, 256, 1_024, 4_096, 16_384, 65_536],
         targets: DURABLE,
         at: |bytes| {
-            let value_bytes = usize::try_from(bytes).expect("it is small");
-            Point::with(Shape { keys: 10_000, value_bytes, popularity: Popularity::Even }, 1)
+            Point::with(Shape { keys: 10_000, value_bytes: to_usize(bytes), popularity: Popularity::Even }, 1)
         },
         figures: &[THROUGHPUT, CPU, P99],
     },
@@ -115,7 +122,7 @@ pub const CURVES: [Curve; 8] = [
         axis: "operations a second that are asked for",
         points: &[1_000, 2_000, 4_000, 8_000, 12_000, 16_000, 20_000, 24_000],
         targets: &["redis-always", "quorate-3", "etcd-3"],
-        at: |rate| Point { pace: Pace::Open(rate as f64), ..Point::of(Command::Set, 50, 1) },
+        at: |rate| Point::at_rate(Command::Set, rate),
         figures: &[P50, P99, P999],
     },
     Curve {
@@ -124,7 +131,7 @@ pub const CURVES: [Curve; 8] = [
         axis: "operations a second that are asked for",
         points: &[1_000, 2_000, 4_000, 8_000, 16_000, 24_000, 32_000, 40_000],
         targets: &["redis-always", "quorate-3", "etcd-3"],
-        at: |rate| Point { pace: Pace::Open(rate as f64), ..Point::of(Command::Get, 50, 1) },
+        at: |rate| Point::at_rate(Command::Get, rate),
         figures: &[P50, P99, P999],
     },
     Curve {
@@ -154,19 +161,51 @@ pub const CURVES: [Curve; 8] = [
         at: |cores| Point { conditions: Conditions { cores: Some(cores) }, ..Point::of(Command::Set, 50, 1) },
         figures: &[THROUGHPUT, CPU, P50],
     },
+    Curve {
+        name: "fan-out",
+        about: "PUBLISH to more and more subscribers, one message at a time",
+        axis: "subscribers",
+        points: &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000],
+        targets: &["redis-always", "quorate-1", "quorate-3"],
+        at: |subscribers| Point::doing(Task::FanOut(to_usize(subscribers))),
+        figures: &[DELIVERIES, DELIVERY_CPU, P50, P99],
+    },
 ];
 
 impl Point {
     fn of(command: Command, connections: u64, pipeline: usize) -> Self {
-        let connections = usize::try_from(connections).expect("it is small");
-        let workload =
-            Workload { name: "", connections, pipeline, mix: Mix::Only(command), shape: USUAL, quick: false };
-        Self { workload, pace: Pace::Closed, conditions: Conditions::default(), nodes: None }
+        Self::doing(Task::Requests(workload(command, to_usize(connections), pipeline), Pace::Closed))
     }
 
     fn with(shape: Shape, pipeline: usize) -> Self {
-        let usual = Self::of(Command::Set, 50, pipeline);
-        Self { workload: Workload { shape, ..usual.workload }, ..usual }
+        let usual = workload(Command::Set, 50, pipeline);
+        Self::doing(Task::Requests(Workload { shape, ..usual }, Pace::Closed))
+    }
+
+    fn at_rate(command: Command, rate: u64) -> Self {
+        Self::doing(Task::Requests(workload(command, 50, 1), Pace::Open(rate as f64)))
+    }
+
+    fn doing(task: Task) -> Self {
+        Self { task, conditions: Conditions::default(), nodes: None }
+    }
+}
+
+fn workload(command: Command, connections: usize, pipeline: usize) -> Workload {
+    Workload { name: "", connections, pipeline, mix: Mix::Only(command), shape: USUAL, quick: false }
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).expect("it is small")
+}
+
+impl Task {
+    /// What keys and values a server is filled with before.
+    const fn shape(&self) -> Shape {
+        match self {
+            Self::Requests(workload, _) => workload.shape,
+            Self::FanOut(_) => USUAL,
+        }
     }
 }
 
@@ -218,26 +257,30 @@ fn along(
 ) -> Result<()> {
     let mut running: Option<(Target, Shape, Conditions, Cluster)> = None;
     for &x in curve.points {
-        let Point { workload, pace, conditions, nodes } = (curve.at)(x);
+        let Point { task, conditions, nodes } = (curve.at)(x);
+        let shape = task.shape();
         let service = match (target.service, nodes) {
             (Service::Quorate { .. }, Some(nodes)) => Service::Quorate { nodes },
             (service, _) => service,
         };
         let asked = Target { service, ..*target };
-        let fits = |(of, shape, under, _): &(Target, Shape, Conditions, Cluster)| {
-            (of.service, *shape, *under) == (service, workload.shape, conditions)
+        let fits = |(of, filled, under, _): &(Target, Shape, Conditions, Cluster)| {
+            (of.service, *filled, *under) == (service, shape, conditions)
         };
         if !running.as_ref().is_some_and(fits) {
             // The one before ends first.
             drop(running.take());
-            let cluster = stage.start(&asked, &workload.shape, conditions)?;
-            running = Some((asked, workload.shape, conditions, cluster));
+            let cluster = stage.start(&asked, &shape, conditions)?;
+            running = Some((asked, shape, conditions, cluster));
         }
         let (asked, _, _, cluster) = running.as_ref().context("it was started")?;
         let mut runs = Vec::new();
         for _ in 0..times {
             stage.rest(std::iter::once(cluster))?;
-            runs.push(stage.measure(&workload, asked, cluster, seconds, pace)?);
+            runs.push(match &task {
+                Task::Requests(workload, pace) => stage.measure(workload, asked, cluster, seconds, *pace)?,
+                Task::FanOut(subscribers) => stage.measure_fan_out(*subscribers, asked, cluster, seconds)?,
+            });
         }
         let figures = median_of(&runs.iter().collect::<Vec<_>>());
         let (throughput, p99) = (thousands(figures.throughput), digits(figures.p99_us / 1e3));

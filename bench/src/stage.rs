@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::load::{Dialect, Grpc, Keys, Limit, Load, Resp, Tally, redis_benchmark};
+use crate::load::{Dialect, FanOut, Grpc, Keys, Limit, Load, Resp, Tally, redis_benchmark};
 use crate::measure::{self, Disk, Figures, Outcome};
 use crate::server::{self, Cluster, Entry, Node, Service, Target};
-use crate::workload::{Chance, Command, Mix, Shape, Workload};
+use crate::workload::{Chance, Command, Mix, Shape, USUAL, Workload};
 
 /// A run begins with a part that is not measured: so much of its length, but not more than this.
 const WARM_UP_SHARE: f64 = 0.25;
@@ -178,6 +178,35 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// One run of a publisher at the node that the target names, with subscribers at all nodes in turn.
+    pub fn measure_fan_out(
+        &self,
+        subscribers: usize,
+        target: &Target,
+        cluster: &Cluster,
+        seconds: f64,
+    ) -> Result<Figures> {
+        self.check_stop()?;
+        let nodes = cluster.leader_first()?;
+        let publisher = entry(&nodes, target).address;
+        let subscribers: Vec<_> = nodes.iter().map(|node| node.address).cycle().take(subscribers).collect();
+        let mut fan_out = FanOut::connect(publisher, &subscribers, USUAL.value_bytes)?;
+        self.during(target.service, &nodes, seconds, |limit| fan_out.run(limit, self.stop))
+    }
+
+    /// Puts a load on a service: for a while that is not measured, and then for so many seconds.
+    fn during(
+        &self,
+        service: Service,
+        nodes: &[&Node],
+        seconds: f64,
+        mut load: impl FnMut(Limit) -> Result<Tally>,
+    ) -> Result<Figures> {
+        let mut load = |seconds| load(Limit { time: Duration::from_secs_f64(seconds), requests: u64::MAX });
+        load((seconds * WARM_UP_SHARE).min(WARM_UP_SECONDS_MAX))?;
+        measure::during(service, nodes, &self.disk, || load(seconds).map(Outcome::from))
+    }
+
     /// Waits until no server works on anything: the checkpoint of one would be in the figures of another.
     pub fn rest<'c>(&self, clusters: impl Iterator<Item = &'c Cluster> + Clone) -> Result<()> {
         let nodes = || clusters.clone().flat_map(|cluster| &cluster.nodes);
@@ -226,15 +255,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn measure(&self, dialect: impl Dialect) -> Result<Figures> {
-        let Self { stage, workload, seconds, .. } = self;
-        let limit = |seconds| Limit { time: Duration::from_secs_f64(seconds), requests: u64::MAX };
+        let Self { stage, workload, .. } = self;
         let mut load = Load::connect(self.address, workload.connections, workload.pipeline, dialect)?;
-        let mut run = |seconds| match self.pace {
-            Pace::Closed => load.run(limit(seconds), stage.stop),
-            Pace::Open(rate) => load.run_at(rate, limit(seconds), stage.stop),
-        };
-        run((seconds * WARM_UP_SHARE).min(WARM_UP_SECONDS_MAX))?;
-        measure::during(self.service, self.nodes, &stage.disk, || run(*seconds).map(Outcome::from))
+        stage.during(self.service, self.nodes, self.seconds, |limit| match self.pace {
+            Pace::Closed => load.run(limit, stage.stop),
+            Pace::Open(rate) => load.run_at(rate, limit, stage.stop),
+        })
     }
 
     fn measure_by_redis_benchmark(&self) -> Result<Figures> {

@@ -7,7 +7,10 @@
 //! The loop is closed, or [open]. In the closed one, a connection sends its next requests when all replies to the
 //! last ones are there. A run ends with the last reply, not with the clock, so that what the servers did and what was answered are
 //! the same requests.
+//!
+//! Messages from one publisher to many subscribers are a load of their own: [fan_out].
 
+mod fan_out;
 mod grpc;
 mod histogram;
 mod open;
@@ -16,6 +19,7 @@ mod resp;
 mod template;
 mod zipf;
 
+pub use fan_out::FanOut;
 pub use grpc::Grpc;
 pub use histogram::Histogram;
 pub use resp::Resp;
@@ -132,10 +136,8 @@ impl<D: Dialect> Load<D> {
             wire: Vec::new(),
         };
         for index in 0..connections {
-            let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            epoll::add(&load.epoll, &stream, token(index), epoll::EventFlags::IN)?;
+            let stream = connect(address)?;
+            watch(&load.epoll, &stream, index)?;
             load.connections.push(Connection {
                 stream,
                 state: D::State::default(),
@@ -164,14 +166,7 @@ impl<D: Dialect> Load<D> {
         let mut last = start;
         let mut events = Vec::with_capacity(256);
         while waiting > 0 {
-            events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timespec(LOOK))) {
-                Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
-                _ => {}
-            }
-            if stop.load(Ordering::Relaxed) {
-                bail!("interrupted");
-            }
+            wait(&self.epoll, &mut events, LOOK, stop)?;
             if events.is_empty() && last.elapsed() > PATIENCE {
                 bail!("{waiting} requests have waited {PATIENCE:?} in vain for their replies");
             }
@@ -214,12 +209,8 @@ impl<D: Dialect> Load<D> {
     fn receive(&mut self, index: usize) -> Result<Replies> {
         self.wire.clear();
         let connection = &mut self.connections[index];
-        let replies = match connection.stream.read(&mut self.input) {
-            Ok(0) => bail!("the server closed a connection"),
-            Ok(count) => self.dialect.read(&mut connection.state, &self.input[..count], &mut self.wire)?,
-            Err(error) if is_for_later(&error) => Replies::default(),
-            Err(error) => return Err(error).context("reading replies"),
-        };
+        let bytes = read(&mut connection.stream, &mut self.input)?;
+        let replies = self.dialect.read(&mut connection.state, bytes, &mut self.wire)?;
         if !self.wire.is_empty() || !self.connections[index].unsent.is_empty() {
             self.write(index)?;
         }
@@ -250,6 +241,41 @@ impl<D: Dialect> Load<D> {
             epoll::modify(&self.epoll, &connection.stream, token(index), wanted)?;
         }
         Ok(())
+    }
+}
+
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// From now on, what comes on a connection is an event with its index.
+fn watch(epoll: &OwnedFd, stream: &TcpStream, index: usize) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    Ok(epoll::add(epoll, stream, token(index), epoll::EventFlags::IN)?)
+}
+
+/// Waits for events, but not for longer than `pause`. Fails when `stop` is set.
+fn wait(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, pause: Duration, stop: &AtomicBool) -> Result<()> {
+    events.clear();
+    match epoll::wait(epoll, spare_capacity(events), Some(&timespec(pause))) {
+        Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
+        _ => {}
+    }
+    if stop.load(Ordering::Relaxed) {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// What is there on a connection; nothing, if it was a false alarm.
+fn read<'i>(stream: &mut TcpStream, input: &'i mut [u8]) -> Result<&'i [u8]> {
+    match stream.read(input) {
+        Ok(0) => bail!("the server closed a connection"),
+        Ok(count) => Ok(&input[..count]),
+        Err(error) if is_for_later(&error) => Ok(&[]),
+        Err(error) => Err(error).context("reading replies"),
     }
 }
 

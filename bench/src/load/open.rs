@@ -5,14 +5,12 @@
 //! second is charged with everybody who would have waited for it, and the generator's own delays are in the figures instead
 //! of being left out ("coordinated omission").
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll;
 
-use super::{Dialect, LOOK, Limit, Load, PATIENCE, Tally, timespec};
+use super::{Dialect, LOOK, Limit, Load, PATIENCE, Tally, wait};
 
 impl<D: Dialect> Load<D> {
     /// Sends `rate` requests a second up to the limit, spread evenly over time and connections, then waits for the last
@@ -26,9 +24,6 @@ impl<D: Dialect> Load<D> {
         let mut last = start;
         let mut events = Vec::with_capacity(256);
         while answered < all {
-            if stop.load(Ordering::Relaxed) {
-                bail!("interrupted");
-            }
             let now = Instant::now();
             while sent < all && due(sent) <= now {
                 let index = usize::try_from(sent % self.connections.len() as u64).expect("an index");
@@ -36,11 +31,7 @@ impl<D: Dialect> Load<D> {
                 sent += 1;
             }
             let pause = if sent < all { due(sent).saturating_duration_since(Instant::now()) } else { LOOK };
-            events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timespec(pause.min(LOOK)))) {
-                Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
-                _ => {}
-            }
+            wait(&self.epoll, &mut events, pause.min(LOOK), stop)?;
             if answered < sent && last.elapsed() > PATIENCE {
                 bail!("{} requests have waited {PATIENCE:?} in vain for their replies", sent - answered);
             }

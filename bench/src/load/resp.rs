@@ -134,7 +134,8 @@ impl State {
         Ok(())
     }
 
-    fn read(&mut self, mut bytes: &[u8]) -> Result<Replies> {
+    /// Counts the replies that end in `bytes`.
+    pub fn read(&mut self, mut bytes: &[u8]) -> Result<Replies> {
         let mut replies = Replies::default();
         while !bytes.is_empty() {
             if self.bulk > 0 {

@@ -11,7 +11,7 @@
 //! [`budget`] (limits), `failure` (errors), `convert` (replies), [`lib`](self) (libraries).
 //!
 //! # The interpreter
-//! It is Lua 5.1 with four changes (`lua-src/README.md`): an instruction says how much work it does, no table's layout depends on
+//! It is Lua 5.1 with some changes (`lua-src/README.md`): an instruction says how much work it does, no table's layout depends on
 //! addresses, `^` is computed here, and what scripts must not have is not even linked.
 //!
 //! # Why not replicate effects, as Redis does

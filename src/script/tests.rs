@@ -1,5 +1,7 @@
 //! What scripts see, and what they cannot get past.
 
+mod extremes;
+
 use bytes::Bytes;
 use mlua::{Error, Value};
 
@@ -248,6 +250,10 @@ fn nothing_of_a_script_is_left() {
 fn bytecode_is_refused() {
     check("loadstring(string.dump(function() end))", "nil");
     check("select(2, loadstring('\\27Lua'))", "attempt to load a binary chunk");
+    check(
+        "load((function() local code = string.dump(pcall and function() end) return function() local part = code code = nil return part end end)())",
+        "nil",
+    );
     check("select(2, load(function() return nil end))", "nil");
     check(
         "load((function() local n = 0 return function() n = n + 1 return ({'return ', '4'})[n] end end)())()",
@@ -352,6 +358,16 @@ fn an_endless_script_is_aborted() {
         "local t = {} for i = 1, 1e5 do t[i] = i end while true do table.sort(t) end",
         "local t = {} for i = 1, 1e4 do t[i] = i end while true do table.remove(t, 1) table.insert(t, 1, 1) end",
         "while true do unpack({}, 1, 7000) end",
+        "while true do unpack({}, 2^32 + 1, 7000) end",
+        "table.insert({}, 2^31, 1)", // An int less than all others, for C.
+        "string.rep('', -2^31 - 1)",
+        "string.rep('x', -2^31 - 1)",
+        "local t = {} for i = 1, 1e5 do t[i] = '' end while true do table.concat(t, '', 2^32 + 1) end",
+        "local t = {} for i = 1, 1e5 do t[i] = '' end while true do table.remove(t, 2^32 + 1) end",
+        "local t = {} for i = 1, 1e5 do t[i] = '' end while true do table.foreachi(t, coroutine.running) end",
+        "local s = string.rep('1', 1e5) while true do tonumber(s, 16) end",
+        "local function f() return load(f) end f()",
+        "load(function() return 'x = 1 ' end)",
         "local s = string.rep('x', 1e5) while true do s:upper() end",
         "local s = string.rep('x = 1 ', 1e4) while true do loadstring(s) end",
         "local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) while true do pcall(function() return t[1] end) end",

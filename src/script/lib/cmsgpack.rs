@@ -322,7 +322,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        self.meter.bytes(count)?;
+        self.meter.bytes(count.min(self.rest.len()))?;
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(missing)?;
         self.rest = rest;
         Ok(taken)

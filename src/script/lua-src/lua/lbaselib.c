@@ -18,6 +18,7 @@
 
 #include "lauxlib.h"
 #include "lualib.h"
+#include "lwork.h"
 
 
 
@@ -67,11 +68,13 @@ static int luaB_tonumber (lua_State *L) {
     n = strtoul(s1, &s2, base);
     if (s1 != s2) {  /* at least one valid digit? */
       while (isspace((unsigned char)(*s2))) s2++;  /* skip trailing spaces */
+      luai_workdigits(s2 - s1);  /* [work] */
       if (*s2 == '\0') {  /* no invalid trailing characters? */
         lua_pushnumber(L, (lua_Number)n);
         return 1;
       }
     }
+    else luai_workdigits(strspn(s1, " \f\n\r\t\v"));  /* [work] */
   }
   lua_pushnil(L);  /* else not a number */
   return 1;
@@ -340,18 +343,19 @@ static int luaB_assert (lua_State *L) {
 
 
 static int luaB_unpack (lua_State *L) {
-  int i, e, n;
+  int i, e;
+  unsigned int more;  /* [fix] elements after the first: their number overflows no unsigned int */
   luaL_checktype(L, 1, LUA_TTABLE);
   i = luaL_optint(L, 2, 1);
   e = luaL_opt(L, luaL_checkint, 3, luaL_getn(L, 1));
   if (i > e) return 0;  /* empty range */
-  n = e - i + 1;  /* number of elements */
-  if (n <= 0 || !lua_checkstack(L, n))  /* n <= 0 means arith. overflow */
+  more = (unsigned int)e - (unsigned int)i;
+  if (more >= (unsigned int)INT_MAX || !lua_checkstack(L, (int)more + 1))
     return luaL_error(L, "too many results to unpack");
-  lua_rawgeti(L, 1, i);  /* push arg[i] (avoiding overflow problems) */
-  while (i++ < e)  /* push arg[i + 1...e] */
+  for (; i < e; i++)
     lua_rawgeti(L, 1, i);
-  return n;
+  lua_rawgeti(L, 1, e);  /* the last by itself: `i' ends at `e', which may be INT_MAX */
+  return (int)more + 1;
 }
 
 

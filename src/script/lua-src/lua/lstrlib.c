@@ -744,6 +744,21 @@ static const char *scanformat (lua_State *L, const char *strfrmt, char *form) {
 }
 
 
+/*
+** [number] what x86 makes of numbers that are no int, or no unsigned integer
+*/
+static int charcode (lua_State *L, int arg) {
+  lua_Integer n = luaL_checkinteger(L, arg);
+  return (n < INT_MIN || n > INT_MAX) ? INT_MIN : (int)n;
+}
+
+static unsigned LUA_INTFRM_T unsignedinteger (lua_State *L, int arg) {
+  lua_Number n = luaL_checknumber(L, arg);
+  if (n >= 18446744073709551616.0) return 0;
+  if (n >= 9223372036854775808.0) return (unsigned LUA_INTFRM_T)n;
+  return (unsigned LUA_INTFRM_T)luaL_checkinteger(L, arg);
+}
+
 static void addintlen (char *form) {
   size_t l = strlen(form);
   char spec = form[l - 1];
@@ -774,17 +789,17 @@ static int str_format (lua_State *L) {
       strfrmt = scanformat(L, strfrmt, form);
       switch (*strfrmt++) {
         case 'c': {
-          sprintf(buff, form, (int)luaL_checknumber(L, arg));
+          sprintf(buff, form, charcode(L, arg));
           break;
         }
         case 'd':  case 'i': {
           addintlen(form);
-          sprintf(buff, form, (LUA_INTFRM_T)luaL_checknumber(L, arg));
+          sprintf(buff, form, (LUA_INTFRM_T)luaL_checkinteger(L, arg));  /* [number] */
           break;
         }
         case 'o':  case 'u':  case 'x':  case 'X': {
           addintlen(form);
-          sprintf(buff, form, (unsigned LUA_INTFRM_T)luaL_checknumber(L, arg));
+          sprintf(buff, form, unsignedinteger(L, arg));
           break;
         }
         case 'e':  case 'E': case 'f':

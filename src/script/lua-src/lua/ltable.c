@@ -468,7 +468,7 @@ static TValue *newkey (lua_State *L, Table *t, const TValue *key) {
 */
 const TValue *luaH_getnum (Table *t, int key) {
   /* (1 <= key && key <= t->sizearray) */
-  if (cast(unsigned int, key-1) < cast(unsigned int, t->sizearray))
+  if (cast(unsigned int, key) - 1u < cast(unsigned int, t->sizearray))  /* [fix] `key' may be INT_MIN */
     return &t->array[key-1];
   else {
     lua_Number nk = cast_num(key);

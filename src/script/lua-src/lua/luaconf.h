@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <stddef.h>
+#include <stdint.h>
 
 
 /*
@@ -580,7 +581,9 @@ union luai_Cast { double l_d; long l_l; };
 /* this option always works, but may be slow */
 #else
 #define lua_number2int(i,d)	((i)=(int)(d))
-#define lua_number2integer(i,d)	((i)=(lua_Integer)(d))
+/* [number] C leaves open what becomes of a number out of range; machines differ */
+#define lua_number2integer(i,d)	((i) = (d) > -9223372036854775808.0 && \
+  (d) < 9223372036854775808.0 ? (lua_Integer)(d) : (lua_Integer)INT64_MIN)
 
 #endif
 

@@ -16,11 +16,11 @@ local native, globals = ...
 
 local error, getmetatable, next, pcall, rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack =
     error, getmetatable, next, pcall, rawget, rawset, select, setmetatable, tonumber, tostring, type, unpack
-local xpcall = xpcall
+local load, setfenv, xpcall = load, setfenv, xpcall
 local create, resume = coroutine.create, coroutine.resume
 local byte, find, format, lower, rep, reverse, sub, upper = string.byte, string.find, string.format, string.lower,
     string.rep, string.reverse, string.sub, string.upper
-local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
+local concat, foreachi, insert, remove, sort = table.concat, table.foreachi, table.insert, table.remove, table.sort
 local frexp = math.frexp
 local charge, charge_bytes, expose, plain, place =
     native.charge, native.charge_bytes, native.expose, native.plain, native.place
@@ -34,6 +34,24 @@ local READONLY = "Attempt to modify a readonly table"
 -- Fails as Redis' own functions do.
 local function fail(text)
   error({err = text}, 0)
+end
+
+-- A number as C takes it for a place or a count, an `int`: the last 32 bits of its whole part. So places that are far apart
+-- may be near for C, and the other way round. What is no number stays what it is.
+local function as_int(value)
+  local number = tonumber(value)
+  if not number then
+    return value
+  end
+  if not (number > -9223372036854775808 and number < 9223372036854775808) then
+    return 0
+  end
+  local whole = number - number % 1
+  if whole < 0 and whole ~= number then
+    whole = whole + 1
+  end
+  whole = whole % 4294967296
+  return whole < 2147483648 and whole or whole - 4294967296
 end
 
 -- Charges for going from one place to another.

@@ -29,8 +29,8 @@ end
 
 globals.string.rep = function(...)
   local text, times = ...
-  times = tonumber(times) or 0
-  if times > 0 then
+  times = as_int(times)
+  if type(times) == "number" and times > 0 then
     charge(times)
     charge_bytes(times * (type(text) == "string" and #text or SHORT))
   end
@@ -53,8 +53,9 @@ end
 
 globals.table.concat = function(...)
   local values, separator, first, last = ...
+  first, last = as_int(first), as_int(last)
   -- A first value that is missing ends it at once.
-  if type(values) == "table" and rawget(values, tonumber(first) or 1) ~= nil then
+  if type(values) == "table" and rawget(values, first or 1) ~= nil then
     charge_range(first or 1, last or #values)
   end
   local text = concat(...)
@@ -66,7 +67,7 @@ globals.table.insert = function(...)
   local values, position = ...
   check_writable(values)
   if select("#", ...) > 2 and type(values) == "table" then
-    charge_range(position, #values)
+    charge_range(as_int(position), #values)
   end
   return insert(...)
 end
@@ -74,7 +75,8 @@ end
 globals.table.remove = function(...)
   local values, position = ...
   check_writable(values)
-  if position and type(values) == "table" then
+  position = as_int(position)
+  if type(position) == "number" and position > 0 and type(values) == "table" then
     charge_range(position, #values)
   end
   return remove(...)
@@ -110,4 +112,12 @@ globals.table.foreach = function(values, visit)
       return result
     end
   end
+end
+
+globals.table.foreachi = function(...)
+  local values = ...
+  if type(values) == "table" then
+    charge_range(0, #values)
+  end
+  return foreachi(...)
 end

@@ -190,9 +190,53 @@ static int sort_comp (lua_State *L, int a, int b) {
     return lua_lessthan(L, a, b);
 }
 
-static void auxsort (lua_State *L, int l, int u) {
+/*
+** [work] Some arrays take the quicksort below as many comparisons as the square of their length, and nobody stops it meanwhile. What it
+** has divided that often is left to heapsort.
+*/
+static void siftdown (lua_State *L, int l, int root, int n) {
+  int child;
+  while ((child = 2*root + 1) < n) {
+    lua_rawgeti(L, 1, l+child);
+    if (child+1 < n) {
+      lua_rawgeti(L, 1, l+child+1);
+      if (sort_comp(L, -2, -1)) {
+        lua_remove(L, -2);
+        child++;
+      }
+      else
+        lua_pop(L, 1);
+    }
+    lua_rawgeti(L, 1, l+root);
+    if (!sort_comp(L, -1, -2)) {  /* a[root] >= a[child]? */
+      lua_pop(L, 2);
+      return;
+    }
+    set2(L, l+child, l+root);
+    root = child;
+  }
+}
+
+static void heapsort (lua_State *L, int l, int u) {
+  int n = u-l+1;
+  int i;
+  for (i = n/2 - 1; i >= 0; i--)
+    siftdown(L, l, i, n);
+  for (i = n-1; i > 0; i--) {
+    lua_rawgeti(L, 1, l);
+    lua_rawgeti(L, 1, l+i);
+    set2(L, l, l+i);  /* the largest to the end */
+    siftdown(L, l, 0, i);
+  }
+}
+
+static void auxsort (lua_State *L, int l, int u, int divisions) {
   while (l < u) {  /* for tail recursion */
     int i, j;
+    if (divisions-- == 0) {
+      heapsort(L, l, u);
+      return;
+    }
     /* sort elements a[l], a[(l+u)/2] and a[u] */
     lua_rawgeti(L, 1, l);
     lua_rawgeti(L, 1, u);
@@ -249,17 +293,20 @@ static void auxsort (lua_State *L, int l, int u) {
     else {
       j=i+1; i=u; u=j-2;
     }
-    auxsort(L, j, i);  /* call recursively the smaller one */
+    auxsort(L, j, i, divisions);  /* call recursively the smaller one */
   }  /* repeat the routine for the larger one */
 }
 
 static int sort (lua_State *L) {
   int n = aux_getn(L, 1);
+  int i, divisions = 16;
   luaL_checkstack(L, 40, "");  /* assume array is smaller than 2^40 */
   if (!lua_isnoneornil(L, 2))  /* is there a 2nd argument? */
     luaL_checktype(L, 2, LUA_TFUNCTION);
   lua_settop(L, 2);  /* make sure there is two arguments */
-  auxsort(L, 1, n);
+  for (i = n; i > 1; i /= 2)
+    divisions += 6;  /* what is not made for it needs two or three for each doubling */
+  auxsort(L, 1, n, divisions);
   return 0;
 }
 

@@ -112,7 +112,7 @@ end
 globals.unpack = function(...)
   local values, first, last = ...
   if type(values) == "table" then
-    first, last = tonumber(first or 1), tonumber(last or #values)
+    first, last = tonumber(as_int(first or 1)), tonumber(as_int(last or #values))
     -- More than that fails at once.
     if first and last and last - first < RESULTS_MAX then
       charge_range(first, last)
@@ -133,20 +133,31 @@ globals.loadstring = function(source, name)
   return native.compile(source, name or source)
 end
 
-globals.load = function(reader, name)
-  local parts, count = {}, 0
-  while true do
-    local part = reader()
-    if part == nil or part == "" then
-      break
-    end
-    if type(part) ~= "string" then
-      return nil, "reader function must return a string"
-    end
-    count = count + 1
-    parts[count] = part
+-- What Lua's `load` compiled, or nil and why it did not: like a protected call, it catches what its reader fails with.
+local function loaded(compiled, ...)
+  if compiled then
+    return setfenv(compiled, globals._G)
   end
-  return native.compile(concat(parts), name or "=(load)")
+  return nil, plain((...))
+end
+
+globals.load = function(...)
+  local reader, name = ...
+  if name ~= nil and type(name) ~= "string" and type(name) ~= "number" then
+    error(format("bad argument #2 to 'load' (string expected, got %s)", type(name)), 3)
+  end
+  if type(reader) ~= "function" then
+    local got = select("#", ...) == 0 and "no value" or type(reader)
+    error(format("bad argument #1 to 'load' (function expected, got %s)", got), 3)
+  end
+  enter(PCALL_DEPTH)
+  return loaded(back(PCALL_DEPTH, load(function()
+    local part = reader()
+    if type(part) == "string" then
+      charge(#part)
+    end
+    return part
+  end, name)))
 end
 
 for _, name in next, {

@@ -73,8 +73,8 @@ const COMMANDS: [&str; 66] = [
     "'BLPOP', K, '0'",
 ];
 
-/// Expressions, `E` for another.
-const EXPRESSIONS: [&str; 58] = [
+/// Expressions, `E` for another, `X` for a function and arguments that are extreme.
+const EXPRESSIONS: [&str; 61] = [
     "math.random()",
     "math.random(1, 1000)",
     "tostring(math.random())",
@@ -127,6 +127,9 @@ const EXPRESSIONS: [&str; 58] = [
     "not E",
     "E and E or E",
     "select('#', unpack(t))",
+    "select(2, pcall(X))",
+    "select(3, pcall(X))",
+    "select('#', pcall(X))",
     "select(2, pcall(error, {code = 7}))",
     "select(2, pcall(error, 'message'))",
     "tostring(select(2, pcall(redis.call, 'INCR', 'k1', 'k2')))",
@@ -135,8 +138,85 @@ const EXPRESSIONS: [&str; 58] = [
     "ARGV[1]",
 ];
 
+/// Functions of all libraries that take places, counts or sizes.
+const FUNCTIONS: [&str; 45] = [
+    "unpack",
+    "select",
+    "tonumber",
+    "rawget",
+    "rawset",
+    "next",
+    "error",
+    "math.random",
+    "math.ldexp",
+    "math.fmod",
+    "math.modf",
+    "math.pow",
+    "string.rep",
+    "string.sub",
+    "string.byte",
+    "string.char",
+    "string.find",
+    "string.match",
+    "string.gmatch",
+    "string.gsub",
+    "string.format",
+    "table.concat",
+    "table.insert",
+    "table.remove",
+    "table.sort",
+    "table.getn",
+    "table.maxn",
+    "bit.tobit",
+    "bit.tohex",
+    "bit.lshift",
+    "bit.arshift",
+    "bit.rol",
+    "bit.bswap",
+    "struct.pack",
+    "struct.unpack",
+    "struct.size",
+    "cmsgpack.pack",
+    "cmsgpack.unpack",
+    "cmsgpack.unpack_one",
+    "cmsgpack.unpack_limit",
+    "cjson.encode",
+    "cjson.encode_max_depth",
+    "cjson.encode_sparse_array",
+    "cjson.encode_number_precision",
+    "redis.setresp",
+];
+
+/// What these may be told: the ends of what ints and floats can say, and what has places.
+const EXTREMES: [&str; 24] = [
+    "0",
+    "1",
+    "-1",
+    "2147483647",
+    "-2147483648",
+    "2^31",
+    "-2^31 - 1",
+    "2^32 - 1",
+    "2^32 + 1",
+    "2^53",
+    "-2^53",
+    "2^63",
+    "-2^63",
+    "2^64",
+    "1e308",
+    "0/0",
+    "1/0",
+    "-1/0",
+    "0.5",
+    "'abc'",
+    "'%99.99f'",
+    "'>I4c0'",
+    "{1, 2, 3}",
+    "nil",
+];
+
 /// Statements, `B` for a block.
-const STATEMENTS: [&str; 34] = [
+const STATEMENTS: [&str; 37] = [
     "note(E)",
     "note(E)",
     "note(E)",
@@ -171,6 +251,9 @@ const STATEMENTS: [&str; 34] = [
     "undefined_variable = E",
     "local s = 'x' for i = 1, 10 do s = s .. s end note(#s)",
     "loadstring('note = ...')(E)",
+    "note(select(2, pcall(X)))",
+    "note(select(2, pcall(X)))",
+    "local n = 0 note(load(function() n = n + 1 return ({'return ', E, nil})[n] end))",
 ];
 
 /// Statements that would never end, or would take all memory: they cost so much that few scripts have one.
@@ -293,12 +376,28 @@ impl Generator {
             match letter {
                 'E' => self.expression(to, depth + 1),
                 'B' => self.statement(to, depth + 1),
+                'X' => self.extreme(to),
                 'K' => to.push_str(&format!("'{}'", self.key())),
                 'V' => to.push_str(&format!("'{}'", self.value())),
                 'I' => to.push_str(&self.dice.below(1000).to_string()),
                 'F' => to.push_str(&format!("'{}.{}'", self.dice.below(100), self.dice.below(1000))),
                 letter => to.push(letter),
             }
+        }
+    }
+
+    /// A function, and arguments that it may not be ready for.
+    fn extreme(&mut self, to: &mut String) {
+        let &function = self.dice.pick(&FUNCTIONS);
+        to.push_str(function);
+        // Mostly what the function is about comes first, and then places in it.
+        let &subject = self.dice.pick(&["'abc'", "{1, 2, 3}", "t", "255", "'>I4c0'"]);
+        to.push_str(", ");
+        to.push_str(subject);
+        for _ in 0..self.dice.below(4) {
+            to.push_str(", ");
+            let &extreme = self.dice.pick(&EXTREMES);
+            to.push_str(extreme);
         }
     }
 

@@ -20,6 +20,15 @@ pub struct Oracle {
     _directory: TempDir,
 }
 
+/// One of the programs that come with it, in the same version: redis-cli, redis-benchmark.
+pub fn program(name: &str) -> Result<Command> {
+    let told = Command::new(name).arg("--version").output();
+    let told = told.with_context(|| format!("{name} {VERSION} is missing: apt-get install redis-tools"))?;
+    let told = String::from_utf8_lossy(&told.stdout).trim().to_owned();
+    ensure!(told == format!("{name} {VERSION}"), "{name} is to be that of Redis {VERSION}, and is {told:?}");
+    Ok(Command::new(name))
+}
+
 impl Oracle {
     /// Starts it. Fails, saying how to install it, when there is none: cases that nobody vouches for are
     /// worth nothing.

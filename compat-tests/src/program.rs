@@ -140,15 +140,25 @@ pub fn node(source: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Compiles and runs a source of `clients/c` with a library.
-pub fn c(source: &str, library: &str) -> Result<Command> {
+/// Compiles a source of `clients/c` with a library, which is a directory and sources in it: the program's file.
+pub fn c(source: &str, library: &Path, library_sources: &[&str]) -> Result<PathBuf> {
+    const ADVICE: &str = "apt-get install gcc libc6-dev";
     let source = sources("c").join(source);
     let program = target("c")?.join(source.file_stem().context("a source has a name")?);
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&program);
-    compiler.arg(&source).arg(format!("-l{library}"));
-    run(&mut compiler, &format!("apt-get install gcc libc6-dev lib{library}-dev"))?;
-    Ok(Command::new(program))
+    let object = program.with_extension("o");
+    let compiler = |warnings: &[&str]| {
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O1", "-pthread"]).args(warnings).arg("-I").arg(library.parent().unwrap_or(library));
+        compiler
+    };
+    let mut compile = compiler(&["-Wall", "-Wextra", "-Werror"]);
+    run(compile.arg("-c").arg(source).arg("-o").arg(&object), ADVICE)?;
+    // What the library's own sources are warned of is not ours to mend.
+    let mut link = compiler(&["-w"]);
+    link.arg("-o").arg(&program).arg(&object);
+    link.args(library_sources.iter().map(|name| library.join(name)));
+    run(&mut link, ADVICE)?;
+    Ok(program)
 }
 
 fn sources(language: &str) -> PathBuf {

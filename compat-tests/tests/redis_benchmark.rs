@@ -3,12 +3,12 @@
 #![allow(clippy::print_stdout)]
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use compat_tests::cluster::{Cluster, processor_time};
-use compat_tests::oracle::Oracle;
+use compat_tests::oracle::{self, Oracle};
 use compat_tests::wait_for;
 
 const TESTS: &str = "set,get,incr,mset";
@@ -45,7 +45,7 @@ fn run(through: &str, address: SocketAddr, pids: &[u32]) -> Result<()> {
 /// The name of each test and its requests a second.
 fn benchmark(address: SocketAddr, pipeline: u32, requests: u32) -> Result<Vec<(String, f64)>> {
     let mut output = tempfile::tempfile()?;
-    let mut child = Command::new("redis-benchmark")
+    let mut child = oracle::program("redis-benchmark")?
         .args([
             "-h",
             &address.ip().to_string(),

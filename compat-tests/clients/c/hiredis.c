@@ -1,5 +1,5 @@
-/* hiredis, as its users use it. Arguments: protocol, our node, another node, a prefix for keys. RESP2 only: that is
- * all that the version in Debian 12 speaks. It has no reconnection of its own but redisReconnect. */
+/* hiredis, as its users use it. Arguments: protocol, our node, another node, a prefix for keys. It says no HELLO by
+ * itself, and has no reconnection of its own but redisReconnect. */
 
 #include <hiredis/hiredis.h>
 #include <pthread.h>
@@ -11,8 +11,12 @@
 #include <time.h>
 
 static char host[64], other_host[64], prefix[64];
-static int port, other_port;
+static int port, other_port, protocol;
 static redisContext *client, *other;
+
+#if HIREDIS_MAJOR != 1 || HIREDIS_MINOR != 0 || HIREDIS_PATCH != 3
+#error "This is meant for hiredis 1.0.3, which Redis 7.0.15 carries."
+#endif
 
 /* What the step failed of; empty while it did not. */
 static char failure[512];
@@ -25,6 +29,14 @@ static void fail(const char *format, ...) {
     va_end(arguments);
 }
 
+/* Says which protocol it is to be: what is not said is RESP2. */
+static void greet(redisContext *context) {
+    if (protocol == 2) return;
+    redisReply *reply = redisCommand(context, "HELLO %d", protocol);
+    if (reply == NULL || reply->type != REDIS_REPLY_MAP) fail("HELLO %d is answered with a map", protocol);
+    freeReplyObject(reply);
+}
+
 static redisContext *connect_to(const char *address, int number) {
     struct timeval patience = {15, 0};
     redisContext *context = redisConnectWithTimeout(address, number, patience);
@@ -33,6 +45,7 @@ static redisContext *connect_to(const char *address, int number) {
         exit(1);
     }
     redisSetTimeout(context, patience);
+    greet(context);
     return context;
 }
 
@@ -41,7 +54,7 @@ static void describe(const redisReply *reply, char *text, size_t size) {
     if (reply == NULL) snprintf(text, size, "nothing");
     else if (reply->type == REDIS_REPLY_NIL) snprintf(text, size, "nil");
     else if (reply->type == REDIS_REPLY_INTEGER) snprintf(text, size, "%lld", reply->integer);
-    else if (reply->type == REDIS_REPLY_ARRAY) {
+    else if (reply->type == REDIS_REPLY_ARRAY || reply->type == REDIS_REPLY_MAP || reply->type == REDIS_REPLY_PUSH) {
         size_t length = snprintf(text, size, "[");
         for (size_t i = 0; i < reply->elements && length < size; i++) {
             if (i > 0) length += snprintf(text + length, size - length, " ");
@@ -69,6 +82,7 @@ static redisReply *received(redisContext *context) {
 }
 
 static void handshake(void) {
+    char expected[16];
     check(redisCommand(client, "PING"), "PONG");
     check(redisCommand(client, "SET %s:text %b", prefix, "a\r\n\0b", (size_t)5), "OK");
     redisReply *reply = redisCommand(client, "GET %s:text", prefix);
@@ -76,8 +90,14 @@ static void handshake(void) {
     freeReplyObject(reply);
     check(redisCommand(client, "GET %s:nothing", prefix), "nil");
     reply = redisCommand(client, "CLIENT INFO");
-    if (reply == NULL || strstr(reply->str, " resp=2") == NULL) fail("CLIENT INFO does not say resp=2");
+    snprintf(expected, sizeof expected, " resp=%d", protocol);
+    if (reply == NULL || strstr(reply->str, expected) == NULL) fail("CLIENT INFO does not say%s", expected);
     freeReplyObject(reply);
+    check(redisCommand(client, "HSET %s:hash field value", prefix), "1");
+    reply = redisCommand(client, "HGETALL %s:hash", prefix);
+    if (reply == NULL || reply->type != (protocol == 2 ? REDIS_REPLY_ARRAY : REDIS_REPLY_MAP))
+        fail("HGETALL is answered in another protocol");
+    check(reply, "[field value]");
 }
 
 static void pipeline(void) {
@@ -111,6 +131,8 @@ static void transaction(void) {
 static void pubsub(void) {
     char expected[256];
     redisContext *subscriber = connect_to(host, port);
+    /* In RESP3 messages are pushed, which hiredis throws away unless it is told to hand them out. */
+    redisSetPushCallback(subscriber, NULL);
     snprintf(expected, sizeof expected, "[subscribe %s:news 1]", prefix);
     check(redisCommand(subscriber, "SUBSCRIBE %s:news", prefix), expected);
     snprintf(expected, sizeof expected, "[psubscribe %s:n* 2]", prefix);
@@ -149,6 +171,7 @@ static void reconnect(void) {
     redisFree(second);
     check(redisCommand(client, "INCR %s:reconnect", prefix), "nothing");
     if (redisReconnect(client) != REDIS_OK) fail("redisReconnect: %s", client->errstr);
+    greet(client);
     check(redisCommand(client, "INCR %s:reconnect", prefix), "2");
 }
 
@@ -206,7 +229,7 @@ static const struct {
 
 int main(int argc, char **argv) {
     char line[64];
-    if (argc != 5 || sscanf(argv[2], "%63[^:]:%d", host, &port) != 2 ||
+    if (argc != 5 || sscanf(argv[1], "%d", &protocol) != 1 || sscanf(argv[2], "%63[^:]:%d", host, &port) != 2 ||
         sscanf(argv[3], "%63[^:]:%d", other_host, &other_port) != 2) {
         fprintf(stderr, "usage: hiredis PROTOCOL HOST:PORT HOST:PORT PREFIX\n");
         return 2;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use super::run_to_the_end;
+use crate::oracle::VERSION;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -28,7 +29,11 @@ const MIRRORS: [&str; 2] = ["http://deb.debian.org/debian", "http://deb.debian.o
 pub fn redis(target: &Path) -> Result<PathBuf> {
     if let Some(directory) = std::env::var_os("REDIS_SOURCE") {
         let directory = PathBuf::from(directory);
-        ensure!(directory.join("tests/test_helper.tcl").is_file(), "REDIS_SOURCE is not Redis' source");
+        let told = fs::read_to_string(directory.join("src/version.h")).unwrap_or_default();
+        ensure!(
+            told.contains(&format!("\"{VERSION}\"")),
+            "REDIS_SOURCE is not the source of Redis {VERSION}: its src/version.h says {told:?}"
+        );
         return Ok(directory);
     }
     let unpacked = target.join(REDIS_DIRECTORY);
@@ -58,7 +63,7 @@ fn fetch_redis(archive: &Path) -> Result<()> {
         }
     }
     bail!(
-        "Redis' test suite is in its source, and no mirror gave it. Get it with `apt-get source --download-only \
+        "Redis' test suite and hiredis are in its source, and no mirror gave it. Get it with `apt-get source --download-only \
          redis=5:7.0.15*` (needs a deb-src line) and put it at {}.\n{}",
         archive.display(),
         complaints.join("\n")

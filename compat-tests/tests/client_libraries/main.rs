@@ -8,6 +8,7 @@ mod redis_cli;
 mod redis_rs;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +16,7 @@ use compat_tests::client::ask;
 use compat_tests::cluster::{Cluster, PATIENCE};
 use compat_tests::oracle::Oracle;
 use compat_tests::program::{self, Driver, Talk};
+use compat_tests::suite::source;
 use compat_tests::{alone, wait_for};
 
 /// What every library must be able to do; see README.md.
@@ -42,10 +44,8 @@ impl Setting {
     }
 }
 
-type Start = fn(&Setting) -> Result<Box<dyn Driver>>;
-
 /// Runs a library with each protocol that it speaks.
-fn judge(library: &str, protocols: &[u8], start: Start) -> Result<()> {
+fn judge(library: &str, protocols: &[u8], start: impl Fn(&Setting) -> Result<Box<dyn Driver>>) -> Result<()> {
     let _alone = alone();
     let setting =
         |protocol, home, other| Setting { protocol, home, other, prefix: format!("{library}:{protocol}") };
@@ -132,10 +132,14 @@ fn ioredis() -> Result<()> {
     judge("ioredis", &[2, 3], |setting| setting.run(program::node("ioredis.mjs")?))
 }
 
-/// Debian 12 has a version that speaks RESP2 only.
+/// The version that Redis' own programs are made with.
 #[test]
 fn hiredis() -> Result<()> {
-    judge("hiredis", &[2], |setting| setting.run(program::c("hiredis.c", "hiredis")?))
+    const SOURCES: [&str; 7] =
+        ["alloc.c", "async.c", "hiredis.c", "net.c", "read.c", "sds.c", "sockcompat.c"];
+    let library = source::redis(Path::new(env!("CARGO_TARGET_TMPDIR")))?.join("deps/hiredis");
+    let program = program::c("hiredis.c", &library, &SOURCES)?;
+    judge("hiredis", &[2, 3], |setting| setting.run(Command::new(&program)))
 }
 
 #[test]

@@ -9,9 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use compat_tests::oracle;
 use compat_tests::program::{Driver, Talk};
 
 use crate::Setting;
+
+const PROGRAM: &str = "redis-cli";
 
 pub struct RedisCli {
     home: SocketAddr,
@@ -25,7 +28,7 @@ pub struct RedisCli {
 
 /// `--no-raw` shows types, as a person's terminal does.
 fn command(node: SocketAddr, protocol: u8, arguments: &[&str]) -> Command {
-    let mut command = Command::new("redis-cli");
+    let mut command = Command::new(PROGRAM);
     command.args(["--no-raw", "-h", &node.ip().to_string(), "-p", &node.port().to_string()]);
     if protocol == 3 {
         command.arg("-3");
@@ -37,7 +40,6 @@ fn command(node: SocketAddr, protocol: u8, arguments: &[&str]) -> Command {
 /// One that takes commands line by line, or that does what its arguments say.
 fn start(node: SocketAddr, protocol: u8, arguments: &[&str]) -> Result<Talk> {
     Talk::start(&mut command(node, protocol, arguments))
-        .context("redis-cli comes with apt-get install redis-tools")
 }
 
 /// Asks for a reply of one line.
@@ -52,6 +54,7 @@ fn check(what: &str, reply: &str, expected: &str) -> Result<()> {
 
 impl RedisCli {
     pub fn new(setting: &Setting) -> Result<Self> {
+        oracle::program(PROGRAM)?;
         Ok(Self {
             home: setting.home,
             other: setting.other,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use compat_tests::client::{Connection, ask, info};
 use compat_tests::cluster::Cluster;
+use compat_tests::oracle;
 use compat_tests::program::{self, Driver, Talk};
 use compat_tests::reply::Reply;
 use compat_tests::{alone, free_ports, wait_for};
@@ -116,8 +117,7 @@ fn a_clusters_clients_find_one_shard() -> Result<()> {
     for node in cluster.addresses() {
         let run = |words: &[&str]| -> Result<String> {
             let port = node.port().to_string();
-            let output = Command::new("redis-cli").args(["-c", "-p", &port]).args(words).output();
-            let output = output.context("redis-cli is missing: apt-get install redis-tools")?;
+            let output = oracle::program("redis-cli")?.args(["-c", "-p", &port]).args(words).output()?;
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
         ensure!(run(&["SET", &format!("k{node}"), "v"])? == "OK");

@@ -20,6 +20,24 @@ use crate::session::Session as Connection;
 
 pub(in crate::commands) const COMMANDS: &[Command] = &[Command::node::<Sentinel>()];
 
+/// The questions, and how many arguments each takes.
+const SUBCOMMANDS: [(&str, usize); 14] = [
+    ("ckquorum", 1),
+    ("failover", 1),
+    ("flushconfig", 0),
+    ("get-master-addr-by-name", 1),
+    ("help", 0),
+    ("is-master-down-by-addr", 4),
+    ("master", 1),
+    ("masters", 0),
+    ("myid", 0),
+    ("pending-scripts", 0),
+    ("replicas", 1),
+    ("reset", 1),
+    ("sentinels", 1),
+    ("slaves", 1),
+];
+
 /// A question to a Sentinel.
 pub enum Sentinel {
     MyId,
@@ -49,30 +67,35 @@ impl Node for Sentinel {
     };
 
     fn parse(args: &mut Args) -> Result<Self> {
-        let name = args.bytes()?;
-        let question = match (name.to_ascii_lowercase().as_slice(), args.len()) {
-            (b"myid", 0) => Self::MyId,
-            (b"masters", 0) => Self::Masters,
-            (b"master", 1) => Self::Master(args.bytes()?),
-            (b"replicas" | b"slaves", 1) => Self::Replicas(args.bytes()?),
-            (b"sentinels", 1) => Self::Sentinels(args.bytes()?),
-            (b"get-master-addr-by-name", 1) => Self::Address(args.bytes()?),
-            (b"ckquorum", 1) => Self::CheckQuorum(args.bytes()?),
-            (b"failover", 1) => Self::Failover(args.bytes()?),
-            (b"reset", 1) => Self::Reset(args.bytes()?),
-            (b"flushconfig", 0) => Self::FlushConfig,
-            (b"pending-scripts", 0) => Self::PendingScripts,
-            (b"help", 0) => Self::Help,
-            (b"is-master-down-by-addr", 4) => {
+        let asked = args.bytes()?;
+        let known = SUBCOMMANDS.iter().find(|(name, _)| asked.eq_ignore_ascii_case(name.as_bytes()));
+        let Some((name, arguments)) = known else {
+            return Err(args::unknown_subcommand(b"SENTINEL", &asked).into());
+        };
+        if args.len() != *arguments {
+            return Err(args::wrong_number(&format!("sentinel|{name}")).into());
+        }
+        Ok(match *name {
+            "myid" => Self::MyId,
+            "masters" => Self::Masters,
+            "master" => Self::Master(args.bytes()?),
+            "replicas" | "slaves" => Self::Replicas(args.bytes()?),
+            "sentinels" => Self::Sentinels(args.bytes()?),
+            "get-master-addr-by-name" => Self::Address(args.bytes()?),
+            "ckquorum" => Self::CheckQuorum(args.bytes()?),
+            "failover" => Self::Failover(args.bytes()?),
+            "reset" => Self::Reset(args.bytes()?),
+            "flushconfig" => Self::FlushConfig,
+            "pending-scripts" => Self::PendingScripts,
+            "is-master-down-by-addr" => {
                 let host = args.bytes()?;
                 let port = number::parse_int(&args.bytes()?).ok_or(text::NOT_AN_INTEGER)?;
                 number::parse_int(&args.bytes()?).ok_or(text::NOT_AN_INTEGER)?;
                 args.rest();
                 Self::IsMasterDown { host, port }
             }
-            _ => return Err(args::wrong_subcommand("SENTINEL", &name).into()),
-        };
-        Ok(question)
+            _ => Self::Help,
+        })
     }
 
     fn execute(self, _: &mut Connection, host: &dyn Host) -> Result<Answer> {

@@ -25,6 +25,8 @@ pub enum Format {
     YesNo,
     /// A whole number.
     Int { min: i64, max: i64 },
+    /// A whole number, of which what is outside becomes the nearest inside.
+    Capped { min: i64, max: i64 },
     /// A size, with or without a unit: `512mb`. Canonical in bytes.
     Bytes { min: u64, max: u64 },
     /// A size or a share of the memory for all clients together, where there is no such limit: 0.
@@ -58,6 +60,7 @@ impl Format {
                 one_of(&["yes", "no"], text).map_err(|_| "argument must be 'yes' or 'no'".to_owned())
             }
             Self::Int { min, max } => int(text, min, max),
+            Self::Capped { min, max } => capped(text, min, max),
             Self::Bytes { min, max } => bytes(text, min, max),
             Self::NoLimit => no_limit(text),
             Self::Events => Ok(Events::parse(text.as_bytes())?.to_string()),
@@ -77,7 +80,7 @@ impl Format {
             Self::Addresses => "A,B,C",
             Self::OneOf(words) => return words.join("|"),
             Self::YesNo => "yes|no",
-            Self::Int { .. } => "N",
+            Self::Int { .. } | Self::Capped { .. } => "N",
             Self::Bytes { .. } => "BYTES",
             Self::NoLimit => "0",
             Self::Events => "CLASSES",
@@ -125,6 +128,12 @@ fn int(text: &str, min: i64, max: i64) -> Result<String, String> {
     } else {
         Err(format!("argument must be between {min} and {max} inclusive"))
     }
+}
+
+/// Beyond a C int it is none of Redis' numbers.
+fn capped(text: &str, min: i64, max: i64) -> Result<String, String> {
+    let value = int(text, 0, i32::MAX.into())?.parse::<i64>().expect("it was found to be a number");
+    Ok(value.clamp(min, max).to_string())
 }
 
 fn no_limit(text: &str) -> Result<String, String> {
@@ -308,6 +317,17 @@ mod tests {
         for text in ["", " 5", "+5", "x", "99999999999999999999"] {
             check(format, text, "! argument couldn't be parsed into an integer");
         }
+    }
+
+    /// The right-hand sides are those of redis-server 7.0.15.
+    #[test]
+    fn some_numbers_are_capped() {
+        let format = Format::Capped { min: 1, max: 500 };
+        for (text, expect) in [("0", "1"), ("1", "1"), ("100", "100"), ("500", "500"), ("1000", "500")] {
+            check(format, text, expect);
+        }
+        check(format, "-1", "! argument must be between 0 and 2147483647 inclusive");
+        check(format, "x", "! argument couldn't be parsed into an integer");
     }
 
     #[test]

@@ -111,6 +111,18 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// What Redis could evict. Here nothing is.
+const POLICIES: [&str; 8] = [
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "noeviction",
+];
+
 /// What `quorate serve` and CONFIG know.
 pub static TOPICS: [Topic; 6] = [
     Topic {
@@ -320,6 +332,7 @@ pub static TOPICS: [Topic; 6] = [
         options: &[
             fixed("bind", ""),
             fixed("port", ""),
+            fixed("tls-port", "0"),
             fact("databases", "16"),
             fact("daemonize", "no"),
             fact("io-threads", "1"),
@@ -330,19 +343,31 @@ pub static TOPICS: [Topic; 6] = [
             fact("replicaof", ""),
             fact("supervised", "no"),
             fact("tcp-backlog", "511"),
-            fact("tls-port", "0"),
             fact("unixsocket", ""),
             fact("aclfile", ""),
             fact("appenddirname", "appendonlydir"),
             fact("appendfilename", "appendonly.aof"),
+            fact("always-show-logo", "no"),
+            fact("aof_rewrite_cpulist", ""),
+            fact("bgsave_cpulist", ""),
+            fact("bio_cpulist", ""),
+            fact("cluster-config-file", "nodes.conf"),
+            fact("cluster-port", "0"),
             fact("dbfilename", "dump.rdb"),
+            fact("disable-thp", "no"),
             fact("enable-protected-configs", "no"),
             fact("enable-module-command", "no"),
+            fact("server_cpulist", ""),
+            fact("set-proc-title", "no"),
+            fact("socket-mark-id", "0"),
             fact("syslog-enabled", "no"),
+            fact("syslog-facility", "local0"),
+            fact("syslog-ident", "redis"),
             fact("unixsocketperm", "0"),
             remembered("save", Format::SavePoints, ""),
             remembered("appendonly", Format::YesNo, "yes"),
             remembered("appendfsync", Format::OneOf(&["everysec", "always", "no"]), "always"),
+            remembered("aof-disable-auto-gc", Format::YesNo, "no"),
             remembered("aof-load-truncated", Format::YesNo, "yes"),
             remembered("aof-rewrite-incremental-fsync", Format::YesNo, "yes"),
             remembered("aof-timestamp-enabled", Format::YesNo, "no"),
@@ -351,10 +376,11 @@ pub static TOPICS: [Topic; 6] = [
             remembered("aof-use-rdb-preamble", Format::YesNo, "yes"),
             remembered("no-appendfsync-on-rewrite", Format::YesNo, "no"),
             remembered("rdbcompression", Format::YesNo, "yes"),
+            remembered("rdb-del-sync-files", Format::YesNo, "no"),
             remembered("rdb-save-incremental-fsync", Format::YesNo, "yes"),
             remembered("sanitize-dump-payload", Format::OneOf(&["no", "yes", "clients"]), "no"),
             remembered("stop-writes-on-bgsave-error", Format::YesNo, "yes"),
-            remembered("maxmemory-policy", Format::OneOf(&["noeviction"]), "noeviction"),
+            remembered("maxmemory-policy", Format::OneOf(&POLICIES), "noeviction"),
             remembered("maxmemory-samples", int(1, I32_MAX), "5"),
             remembered("maxmemory-clients", Format::NoLimit, "0"),
             remembered("maxmemory-eviction-tenacity", int(0, 100), "10"),
@@ -362,8 +388,9 @@ pub static TOPICS: [Topic; 6] = [
             remembered("lfu-decay-time", int(0, I32_MAX), "1"),
             remembered("loglevel", Format::OneOf(&["debug", "verbose", "notice", "warning"]), "notice"),
             remembered("protected-mode", Format::YesNo, "no"),
+            remembered("bind-source-addr", Format::Text, ""),
             remembered("tcp-keepalive", int(0, I32_MAX), "300"),
-            remembered("hz", int(0, I32_MAX), "10"),
+            remembered("hz", Format::Capped { min: 1, max: 500 }, "10"),
             remembered("dynamic-hz", Format::YesNo, "yes"),
             remembered("activerehashing", Format::YesNo, "yes"),
             remembered("active-expire-effort", int(1, 10), "1"),
@@ -374,6 +401,12 @@ pub static TOPICS: [Topic; 6] = [
             remembered("active-defrag-max-scan-fields", int(1, i64::MAX), "1000"),
             remembered("active-defrag-threshold-lower", int(0, 1000), "10"),
             remembered("active-defrag-threshold-upper", int(0, 1000), "100"),
+            remembered("crash-log-enabled", Format::YesNo, "yes"),
+            remembered("crash-memcheck-enabled", Format::YesNo, "yes"),
+            remembered("ignore-warnings", Format::Text, ""),
+            remembered("oom-score-adj", Format::OneOf(&["no", "yes", "relative", "absolute"]), "no"),
+            remembered("proc-title-template", Format::Text, "{title} {listen-addr} {server-mode}"),
+            remembered("shutdown-timeout", int(0, I32_MAX), "10"),
             remembered("jemalloc-bg-thread", Format::YesNo, "yes"),
             remembered("lazyfree-lazy-eviction", Format::YesNo, "no"),
             remembered("lazyfree-lazy-expire", Format::YesNo, "no"),
@@ -416,6 +449,16 @@ pub static TOPICS: [Topic; 6] = [
                 Format::OneOf(&["ignore", "panic", "panic-on-replicas"]),
                 "ignore",
             ),
+            remembered("cluster-announce-ip", Format::Text, ""),
+            remembered("cluster-announce-hostname", Format::Text, ""),
+            remembered("cluster-announce-port", int(0, 65_535), "0"),
+            remembered("cluster-announce-tls-port", int(0, 65_535), "0"),
+            remembered("cluster-announce-bus-port", int(0, 65_535), "0"),
+            remembered(
+                "cluster-preferred-endpoint-type",
+                Format::OneOf(&["ip", "hostname", "unknown-endpoint"]),
+                "ip",
+            ),
             remembered("cluster-node-timeout", int(0, i64::MAX), "15000"),
             remembered("cluster-require-full-coverage", Format::YesNo, "yes"),
             remembered("cluster-allow-pubsubshard-when-down", Format::YesNo, "yes"),
@@ -439,6 +482,7 @@ pub static TOPICS: [Topic; 6] = [
             hidden("rdb-key-save-delay", int(I32_MIN, I32_MAX), "0"),
             hidden("loading-process-events-interval-bytes", int(1024, I32_MAX), "2097152"),
             hidden("use-exit-on-panic", Format::YesNo, "no"),
+            hidden("watchdog-period", int(0, I32_MAX), "0"),
         ],
     },
 ];
@@ -525,7 +569,10 @@ mod tests {
         let mut seen = HashSet::new();
         for (name, _) in names() {
             assert!(seen.insert(name), "{name} is declared twice");
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'), "{name}");
+            // A hyphen joins words, but in four of Redis' own.
+            let joins = |c: char| c == '-' || (c == '_' && name.ends_with("_cpulist"));
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || joins(c);
+            assert!(name.chars().all(fits), "{name}");
         }
     }
 

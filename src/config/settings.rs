@@ -17,6 +17,9 @@ use super::{Config, DebugClients};
 use crate::error::ClientError;
 use crate::glob;
 
+/// What Redis refuses to set, by any value, for where it would write files.
+const PROTECTED: [&str; 2] = ["dir", "dbfilename"];
+
 /// This node's settings. Share it in an [`Arc`].
 pub struct Settings {
     slow: RwLock<Slow>,
@@ -216,13 +219,12 @@ impl Settings {
             let written = String::from_utf8_lossy(name.as_ref());
             let place = options::find(&written).ok_or_else(|| unknown(&written))?;
             let option = options::all().nth(place).expect("the table's places are within the table");
+            if PROTECTED.iter().any(|name| written.eq_ignore_ascii_case(name)) {
+                return Err(failed(&written, "can't set protected config"));
+            }
             let stays = || option.scope.may_stay() && value.as_ref() == texts.at(place).as_bytes();
             if !option.scope.at_run_time() && !stays() {
-                let why = match option.scope {
-                    Scope::Start if written.eq_ignore_ascii_case("dir") => "can't set protected config",
-                    _ => "can't set immutable config",
-                };
-                return Err(failed(&written, why));
+                return Err(failed(&written, "can't set immutable config"));
             }
             let lower = written.to_ascii_lowercase();
             if !seen.insert(lower.clone()) {
@@ -319,6 +321,10 @@ mod tests {
         check(&settings, "DATABASES 2", &failed("DATABASES", "can't set immutable config"));
         check(&settings, "databases 2 nosuch 1", &failed("databases", "can't set immutable config"));
         check(&settings, "dir x", &failed("dir", "can't set protected config"));
+        check(&settings, "dir ./quorate-data", &failed("dir", "can't set protected config"));
+        check(&settings, "data ./quorate-data", "OK");
+        check(&settings, "dbfilename x.rdb", &failed("dbfilename", "can't set protected config"));
+        check(&settings, "tls-port 0", "OK");
         check(&settings, "port 1", &failed("port", "can't set immutable config"));
         check(&settings, "port 6379 gather-us 300 maxclients 5", "OK");
         check(&settings, "databases 16", &failed("databases", "can't set immutable config"));

@@ -72,6 +72,12 @@ fn stats(info: &NodeInfo) -> Reply {
         (Reply::text("allocator.allocated"), int(memory.resident)),
         (Reply::text("allocator.active"), int(memory.resident)),
         (Reply::text("allocator.resident"), int(memory.resident)),
+        (Reply::text("allocator-fragmentation.ratio"), Reply::Double(1.0)),
+        (Reply::text("allocator-fragmentation.bytes"), int(0)),
+        (Reply::text("allocator-rss.ratio"), Reply::Double(1.0)),
+        (Reply::text("allocator-rss.bytes"), int(0)),
+        (Reply::text("rss-overhead.ratio"), Reply::Double(1.0)),
+        (Reply::text("rss-overhead.bytes"), int(0)),
         (Reply::text("fragmentation"), Reply::Double(1.0)),
         (Reply::text("fragmentation.bytes"), int(0)),
     ]);

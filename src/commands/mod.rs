@@ -149,6 +149,8 @@ pub enum Answer {
     /// What [`Logged::apply`] says of `argv`, once it is applied. If that is no error, the node's own options
     /// in `then` are set, too.
     Logged { argv: Vec<Bytes>, then: Vec<(Bytes, Bytes)> },
+    /// `OK`, once all keys of this are there (DEBUG POPULATE).
+    Populate(server::Population),
 }
 
 /// What DEBUG DIGEST makes a hash of.

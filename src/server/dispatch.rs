@@ -429,6 +429,7 @@ impl Dispatcher {
             },
             Ok(Answer::Forget(node)) => self.node.forget(node).await.map_or_else(Reply::from, |()| Reply::Ok),
             Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
+            Ok(Answer::Populate(keys)) => self.populate(&keys).await.map_or_else(Reply::from, |()| Reply::Ok),
             Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
             Err(failure) => self.failed(failure),
         })

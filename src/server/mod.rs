@@ -14,6 +14,7 @@ pub mod http;
 mod limit;
 mod lobby;
 mod outbox;
+mod populate;
 mod told;
 
 use std::sync::Arc;

@@ -174,6 +174,7 @@ fn run(session: &mut Session, host: &Follower, argv: &[Bytes]) -> Reply {
             Answer::Look(_) | Answer::Digest(_) => Reply::text("the state is not here"),
             Answer::Replicas { wanted, .. } => Reply::Int(wanted),
             Answer::Logged { .. } => Reply::text("the log is not here"),
+            Answer::Populate(_) => Reply::text("the log is not here"),
             Answer::Forget(_) => Reply::text("the members are not here"),
         }),
         Lane::Write(_) | Lane::Read(_) => Ok(Reply::text("the state is not here")),

@@ -3,7 +3,7 @@
 mod expire;
 mod list;
 mod look;
-mod object;
+pub(super) mod object;
 mod remove;
 mod rename;
 mod usage;

@@ -50,10 +50,14 @@ impl Read for RefCount {
     }
 
     fn execute(self, view: &View) -> Result<Reply> {
-        let Some(record) = self.0.record(view)? else { return Ok(Reply::Nil) };
-        let shared = string::as_integer(&record).is_some_and(|number| (0..SHARED_INTEGERS).contains(&number));
-        Ok(Reply::Int(if shared { i64::from(i32::MAX) } else { 1 }))
+        Ok(self.0.record(view)?.map_or(Reply::Nil, |record| Reply::Int(references(&record))))
     }
+}
+
+/// How often Redis would hold a value that nobody copied.
+pub(in crate::commands) fn references(record: &Record) -> i64 {
+    let shared = string::as_integer(record).is_some_and(|number| (0..SHARED_INTEGERS).contains(&number));
+    if shared { i64::from(i32::MAX) } else { 1 }
 }
 
 /// How many seconds ago the key was last used, on this node.

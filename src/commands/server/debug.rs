@@ -10,9 +10,10 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::READY;
+use crate::commands::keys::object;
 use crate::commands::{Answer, Args, Flags, Group, Hashed, Host, Node, Spec, args, help};
 use crate::config;
-use crate::error::{ClientError, Result, text};
+use crate::error::{ClientError, Failure, Result, text};
 use crate::resp::{Protocol, Reply, number};
 use crate::session::Session as Connection;
 use crate::store::View;
@@ -37,6 +38,7 @@ pub enum Debug {
     /// Of what is stored: the same on all nodes, and 0 if that is nothing.
     Digest(Hashed),
     DigestValue(u8, Vec<Bytes>),
+    Populate(Population),
     Log(Bytes),
     RewriteConfig,
     StructSize,
@@ -88,6 +90,7 @@ impl Node for Debug {
             (b"digest", 0) => Self::Digest(Hashed::Data),
             (b"digest-state", 0) => Self::Digest(Hashed::Everything),
             (b"digest-value", _) => Self::DigestValue(args.db, args.rest()),
+            (b"populate", 1..=3) => Self::Populate(Population::parse(args)?),
             (b"log", 1) => Self::Log(args.bytes()?),
             (b"config-rewrite-force-all", 0) => Self::RewriteConfig,
             (b"structsize", 0) => Self::StructSize,
@@ -151,6 +154,7 @@ impl Node for Debug {
                 });
                 Ok(Reply::Array(digests.collect::<Result<_>>()?))
             })),
+            Self::Populate(keys) => Answer::Populate(keys),
             Self::Log(message) => {
                 tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(&message));
                 Reply::Ok.into()
@@ -163,6 +167,45 @@ impl Node for Debug {
             Self::Nothing => Reply::Ok.into(),
             Self::Help => explain().into(),
         })
+    }
+}
+
+/// The keys that DEBUG POPULATE makes, as far as they are not there: `prefix:0`, `prefix:1`, ...
+pub struct Population {
+    pub db: u8,
+    pub count: u64,
+    prefix: Bytes,
+    /// Of each value; 0: as long as its text.
+    pub size: usize,
+}
+
+impl Population {
+    /// Redis makes a key's name in so much room, the last byte of which is C's.
+    const NAME_BYTES_MAX: usize = 127;
+
+    fn parse(args: &mut Args) -> Result<Self> {
+        const NEGATIVE: ClientError = ClientError::fixed("ERR value is out of range, must be positive");
+        let positive = |args: &mut Args| {
+            let given = number::parse_int(&args.bytes()?).and_then(|given: i64| u64::try_from(given).ok());
+            Ok::<_, Failure>(given.ok_or(NEGATIVE)?)
+        };
+        let (db, count) = (args.db, positive(args)?);
+        let prefix = if args.is_empty() { Bytes::from_static(b"key") } else { args.bytes()? };
+        let size = if args.is_empty() { 0 } else { positive(args)? };
+        Ok(Self { db, count, prefix, size: usize::try_from(size).unwrap_or(usize::MAX) })
+    }
+
+    /// The command that makes the key with this number.
+    #[must_use]
+    pub fn command(&self, number: u64) -> [Bytes; 4] {
+        let prefix = self.prefix.split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut name = [prefix, format!(":{number}").as_bytes()].concat();
+        name.truncate(Self::NAME_BYTES_MAX);
+        let mut value = format!("value:{number}").into_bytes();
+        if self.size > 0 {
+            value.resize(self.size, 0);
+        }
+        [Bytes::from_static(b"SET"), name.into(), value.into(), Bytes::from_static(b"NX")]
     }
 }
 
@@ -230,9 +273,9 @@ fn sample(kind: &[u8], protocol: Protocol) -> Result<Reply> {
 fn describe(view: &View, db: u8, key: &Bytes) -> Result<Reply> {
     let Some(record) = keyspace::peek(view, db, key)? else { return Err(text::NO_SUCH_KEY.into()) };
     let (encoding, bytes) = (types::encoding(&record), size::stored_bytes(key, &record)?);
-    let idle = keyspace::idle_seconds(view, db, key);
+    let (idle, references) = (keyspace::idle_seconds(view, db, key), object::references(&record));
     Ok(Reply::StatusText(Bytes::from(format!(
-        "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:{idle}"
+        "Value at:0x0 refcount:{references} encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:{idle}"
     ))))
 }
 
@@ -298,6 +341,9 @@ fn explain() -> Reply {
             "    Show low level info about `key` and associated value.",
             "PAUSE-CRON <0|1>",
             "    Accepted, without effect.",
+            "POPULATE <count> [<prefix>] [<size>]",
+            "    Create <count> string keys named key:<num>, on all nodes. If <prefix> is specified then it",
+            "    is used instead of the 'key' prefix.",
             "PROTOCOL <type>",
             "    Reply with a test value of the specified type. <type> can be: string,",
             "    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",

@@ -26,6 +26,7 @@ use crate::error::{Result, text};
 use crate::resp::{Reply, number};
 use crate::session::Session as Connection;
 
+pub use debug::Population;
 pub use latency::{Event as LatencyEvent, LatencyMonitor};
 pub use slowlog::SlowLog;
 

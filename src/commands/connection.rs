@@ -282,7 +282,7 @@ impl Session for Quit {
     }
 
     fn execute(self, connection: &mut Connection) -> Result<Reply> {
-        connection.close = true;
+        connection.quit();
         Ok(Reply::Ok)
     }
 }

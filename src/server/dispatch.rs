@@ -187,8 +187,9 @@ impl Dispatcher {
                 if item.resolved.command.spec.parent() != Some("CLIENT") {
                     self.session.end_caching();
                 }
-                self.show(item.resolved.command, &item.argv, self.session.db());
                 self.finish(item.resolved.command, &item.argv, self.took(), &reply, &[], out);
+                // Behind the reply, for one that monitors itself.
+                self.show(item.resolved.command, &item.argv, self.session.db());
             }
         }
         true
@@ -428,8 +429,8 @@ impl Dispatcher {
                 Err(error) => error.into(),
             },
             Ok(Answer::Forget(node)) => self.node.forget(node).await.map_or_else(Reply::from, |()| Reply::Ok),
-            Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
             Ok(Answer::Populate(keys)) => self.populate(&keys).await.map_or_else(Reply::from, |()| Reply::Ok),
+            Ok(Answer::Replicas { .. }) => Reply::Int(self.node.acknowledging()),
             Ok(Answer::Logged { argv, then }) => self.log(&argv, &then).await,
             Err(failure) => self.failed(failure),
         })

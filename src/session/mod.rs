@@ -351,6 +351,12 @@ impl Session {
         }
     }
 
+    /// QUIT: the reply to this is the last that it is sent.
+    pub fn quit(&mut self) {
+        self.stop_monitoring();
+        self.close = true;
+    }
+
     /// Whether it is shown what others send.
     #[must_use]
     pub const fn is_monitoring(&self) -> bool {

@@ -408,6 +408,7 @@ impl Host for Node {
     fn config_set(&self, options: &[(Bytes, Bytes)]) -> Result<(), ClientError> {
         self.settings.set(options)?;
         self.registry.tracking().limit(self.settings.tracked_keys_max());
+        self.figures.slow_log.trim(self.settings.slowlog_entries_max());
         Ok(())
     }
 

@@ -64,6 +64,11 @@ impl SlowLog {
         entries.kept.truncate(entries_max);
     }
 
+    /// Forgets the oldest beyond `entries_max`.
+    pub fn trim(&self, entries_max: usize) {
+        self.lock().kept.truncate(entries_max);
+    }
+
     /// What is to be kept of arguments until it is known how long their command took: small ones as they
     /// are, of large ones what an entry would show.
     #[must_use]

@@ -17,7 +17,7 @@ use compat_tests::runner::{Judge, check, record};
 
 /// What Quorate offers, and so what has a file. `client-kill.txt` is a further file of `client`.
 const COMMANDS: &[(&str, &str)] = &[
-    ("connection", "auth client command echo hello ping quit readonly readwrite reset select"),
+    ("connection", "asking auth client command echo hello ping quit readonly readwrite reset select"),
     (
         "strings",
         "append decr decrby delex delifeq digest get getdel getex getrange getset incr incrby incrbyfloat lcs mget mset msetnx psetex \

@@ -46,6 +46,7 @@ const SAME: &[&[&str]] = &[
     &["CLUSTER", "NOTHING"],
     &["READONLY"],
     &["READWRITE"],
+    &["ASKING"],
 ];
 
 #[test]

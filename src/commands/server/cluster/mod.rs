@@ -43,6 +43,7 @@ pub(in crate::commands) const COMMANDS: &[Command] = &[
     Command::node::<OfShard<Change<10>>>(),
     Command::node::<OfShard<Change<11>>>(),
     Command::node::<OfShard<Change<12>>>(),
+    Command::node::<OfShard<Asking>>(),
     Command::node::<Forget>(),
     Command::session::<Help>(),
 ];
@@ -176,6 +177,27 @@ impl Question for MyId {
 
     fn answer(self, topology: &Topology) -> Result<Answer> {
         Ok(Reply::bulk(topology.name_of(topology.node)).into())
+    }
+}
+
+/// What a client says before a command that `ASK` has sent it here with. No node answers `ASK`.
+struct Asking;
+
+impl Question for Asking {
+    const SPEC: Spec = Spec {
+        name: "ASKING",
+        summary: "Sent by cluster clients after an -ASK redirect",
+        since: "3.0.0",
+        flags: Flags::FAST,
+        ..Spec::of(Group::Connection)
+    };
+
+    fn parse(_: &mut Args) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn answer(self, _: &Topology) -> Result<Answer> {
+        Ok(Reply::Ok.into())
     }
 }
 

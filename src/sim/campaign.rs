@@ -48,6 +48,8 @@ pub struct Tally {
     pub not_applied: u64,
     pub unknown: u64,
     pub silences: u64,
+    /// Attempts to connect of which nothing came.
+    pub unconnected: u64,
     pub faults: BTreeMap<Fault, u64>,
     /// How many operations each judge was shown.
     pub judged: BTreeMap<&'static str, u64>,
@@ -75,11 +77,21 @@ impl Tally {
         self.not_applied += other.not_applied;
         self.unknown += other.unknown;
         self.silences += other.silences;
+        self.unconnected += other.unconnected;
         for (fault, times) in &other.faults {
             *self.faults.entry(*fault).or_default() += times;
         }
         for (judge, operations) in &other.judged {
             *self.judged.entry(judge).or_default() += operations;
+        }
+    }
+
+    /// An error if a client was not served. Without a fault there is no reason for that.
+    pub fn check_peace(&self) -> Result<(), String> {
+        let Self { not_applied, unknown, silences, unconnected, .. } = self;
+        match (not_applied, unknown, silences, unconnected) {
+            (0, 0, 0, 0) => Ok(()),
+            _ => Err(format!("not served in peace: {self}")),
         }
     }
 
@@ -115,8 +127,8 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "operations: {} answered, {} not applied, {} unknown, {} without a word",
-            self.answered, self.not_applied, self.unknown, self.silences
+            "operations: {} answered, {} not applied, {} unknown, {} without a word, {} without a connection",
+            self.answered, self.not_applied, self.unknown, self.silences, self.unconnected
         )?;
         let judged = self.judged.iter().map(|(judge, operations)| format!("{judge} {operations}"));
         writeln!(f, "judged: {}", judged.collect::<Vec<_>>().join(", "))?;
@@ -183,6 +195,10 @@ fn live(seed: u64) -> Result<(u64, Tally), String> {
         tally.fives = u64::from(chosen.nodes == 5);
         tally.lmdb = u64::from(chosen.lmdb);
         tally.drifting = u64::from(chosen.drift);
+        for struck in cluster.hosts().iter().map(|host| world.disk_struck(host)) {
+            *tally.faults.entry(Fault::BadSync).or_default() += struck.syncs;
+            *tally.faults.entry(Fault::CrashInWrite).or_default() += struck.power_cuts;
+        }
         Ok((world.trace_hash(), tally))
     })
 }

@@ -190,6 +190,7 @@ impl Client {
             () = self.env.clock.sleep(PATIENCE) => None,
         };
         if stream.is_none() {
+            self.cluster.tally(|tally| tally.unconnected += 1);
             self.env.clock.sleep(Duration::from_millis(50 + self.rng.next_u64() % 50)).await;
         }
         let account = self.cluster.ledger().open(host, self.caller.address());

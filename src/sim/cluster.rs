@@ -1,6 +1,7 @@
 //! Three nodes or five, or more with time: the real server, on simulated hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::invariants::Watch;
 use super::ledger::Ledger;
 use crate::config::Config;
 use crate::env::Exit;
-use crate::env::sim::World;
+use crate::env::sim::{Struck, World};
 use crate::node::Node;
 use crate::raft::Role;
 use crate::server::Server;
@@ -39,6 +40,10 @@ pub struct Cluster {
     first: usize,
     tally: Arc<Mutex<Tally>>,
     nodes: Arc<Mutex<BTreeMap<&'static str, Weak<Node>>>>,
+    /// How often each host's disk had failed it when it was last switched on.
+    struck: Arc<Mutex<BTreeMap<&'static str, Struck>>>,
+    /// Whether nothing that is done to it makes a node stop.
+    steady: Arc<AtomicBool>,
     /// Nodes that could not start, or stopped by themselves.
     failures: Arc<Mutex<Vec<String>>>,
     /// Clients that were not answered in time.
@@ -63,6 +68,8 @@ impl Cluster {
             watch: Watch::new(drift),
             ledger: Ledger::default(),
             nodes: Arc::default(),
+            struck: Arc::default(),
+            steady: Arc::default(),
             failures: Arc::default(),
             silences: Arc::default(),
             diary: Arc::default(),
@@ -103,9 +110,22 @@ impl Cluster {
         count(&mut self.tally.lock().expect("no holder panics"))
     }
 
+    /// From now on nothing is done to it that makes a node stop.
+    pub fn stays_up(&self) {
+        self.steady.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the disk of a host has refused anything since the host was last switched on.
+    fn has_bad_disk(&self, host: &str) -> bool {
+        let struck = self.world.disk_struck(host);
+        let before = self.struck.lock().expect("no holder panics").get(host).copied().unwrap_or_default();
+        (struck.syncs, struck.refusals) != (before.syncs, before.refusals)
+    }
+
     /// Switches a host on, and starts its node.
     pub fn start(&self, host: &'static str) {
         let mut env = self.world.node(host);
+        self.struck.lock().expect("no holder panics").insert(host, self.world.disk_struck(host));
         env.observer = Some(self.watch.observer(&self.world, host, &self.ledger));
         // Of one that crashed, parts may not be gone yet.
         self.nodes.lock().expect("no holder panics").remove(host);
@@ -125,7 +145,8 @@ impl Cluster {
                     // The process ends, and is started again with whatever else is off.
                     Err(error) => {
                         let error = error.to_string();
-                        if !error.ends_with(BAD_SYNC) && !error.ends_with(NO_SPACE) {
+                        let is_of_disk = error.ends_with(BAD_SYNC) || error.ends_with(NO_SPACE);
+                        if !is_of_disk || !cluster.has_bad_disk(host) {
                             cluster.failed(&format!("{host} cannot start: {error}"));
                         }
                         cluster.world.crash(host);
@@ -164,8 +185,14 @@ impl Cluster {
             if !self.world.is_up(host) {
                 let exited = self.world.exited(host);
                 self.note(&format!("{host} starts, after {exited:?}"));
+                if self.steady.load(Ordering::Relaxed) {
+                    self.failed(&format!("{host} stopped, though nothing made it: {exited:?}"));
+                }
                 match exited {
                     Some(Exit::RaftFailed) => self.failed(&format!("consensus stopped on {host}")),
+                    Some(exit @ (Exit::LogFailed | Exit::StoreFailed)) if !self.has_bad_disk(host) => {
+                        self.failed(&format!("{exit:?} on {host}, whose disk is sound"));
+                    }
                     // What its operator is told to do.
                     Some(Exit::Forgotten) => self.world.replace_disk(host),
                     _ => {}

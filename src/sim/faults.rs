@@ -141,7 +141,15 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn Clock,
     let around = |host| hosts.iter().filter(move |other| **other != host).map(move |other| (host, *other));
     let pairs =
         || hosts.iter().enumerate().flat_map(|(at, one)| hosts[at + 1..].iter().map(move |two| (*one, *two)));
-    let mut struck = true;
+    let refusals = world.disk_struck(host).refusals;
+    let mut struck = match fault {
+        Fault::Crash | Fault::Pause => world.is_up(host),
+        Fault::CrashLeader | Fault::PauseLeader => world.is_up(leader),
+        Fault::CrashAll => hosts.iter().any(|host| world.is_up(host)),
+        // Their moment is still to come: the world counts them then.
+        Fault::BadSync | Fault::CrashInWrite => false,
+        _ => true,
+    };
     match fault {
         Fault::Crash => world.crash(host),
         Fault::CrashLeader => world.crash(leader),
@@ -207,9 +215,6 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn Clock,
         Fault::WallClock => world.jump_wall_clock(host, dice.below(120_000) as i64 - 60_000),
         Fault::Flap | Fault::Swizzle => {}
     }
-    if struck {
-        cluster.tally(|tally| *tally.faults.entry(fault).or_default() += 1);
-    }
     for (one, two) in &cuts {
         world.partition(one, two);
     }
@@ -228,6 +233,7 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn Clock,
                 around(host).for_each(|(one, two)| world.partition(one, two));
                 clock.sleep(lasts / 8).await;
             }
+            struck = !chosen.is_empty();
             let first = dice.below(chosen.len() as u64) as usize;
             for host in chosen[first.min(chosen.len())..].iter().chain(&chosen[..first.min(chosen.len())]) {
                 around(host).for_each(|(one, two)| world.heal_between(one, two));
@@ -235,6 +241,12 @@ async fn strike(cluster: &Cluster, dice: &Dice, fault: Fault, clock: &dyn Clock,
             }
         }
         _ => clock.sleep(lasts).await,
+    }
+    if fault == Fault::FullDisk {
+        struck = world.disk_struck(host).refusals > refusals;
+    }
+    if struck {
+        cluster.tally(|tally| *tally.faults.entry(fault).or_default() += 1);
     }
     cluster.note(&format!("{fault:?} ends"));
     for (one, two) in &cuts {

@@ -66,6 +66,8 @@ struct Plan {
     sequences: usize,
     /// Whether it may happen before the cluster has formed.
     from_the_start: bool,
+    /// Whether none of it makes a node stop.
+    steady: bool,
     /// How much too early a key may end by the client's clock, if that is known. When a quorum was down at once, the
     /// cluster's clock is set by a wall clock, and those are set at random among the faults.
     early: Option<Duration>,
@@ -96,6 +98,9 @@ async fn live(world: &World, plan: &Plan) -> Result<usize, String> {
 async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     let world = cluster.world();
     cluster.start_all();
+    if plan.steady {
+        cluster.stays_up();
+    }
     if !plan.from_the_start {
         cluster.led(RECOVERY).await.ok_or("the cluster does not form")?;
     }
@@ -200,6 +205,9 @@ fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, Strin
     if let Some(silence) = cluster.silences().first().filter(|_| plan.prompt) {
         return Err(silence.clone());
     }
+    if plan.faults.is_empty() {
+        cluster.tally(|tally| tally.check_peace())?;
+    }
     let early_ns = plan.early.map_or(u64::MAX / 2, nanoseconds);
     let allowance = Allowance { early_ns, late_ns: nanoseconds(plan.late), leaderless: Vec::new() };
     shared.recorder.write(|history| {
@@ -240,6 +248,7 @@ const PEACE: Plan = Plan {
     faults: &[],
     sequences: 2,
     from_the_start: false,
+    steady: true,
     // The nodes' clocks count milliseconds.
     early: Some(Duration::from_millis(2)),
     late: Duration::from_millis(100),
@@ -251,6 +260,7 @@ const PEACE: Plan = Plan {
 /// Everything happens.
 const WAR: Plan = Plan {
     faults: &Fault::ALL,
+    steady: false,
     early: None,
     late: LATE,
     prompt: false,

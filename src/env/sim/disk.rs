@@ -59,6 +59,17 @@ pub(super) struct Platter {
     state: Mutex<State>,
 }
 
+/// How often a disk failed its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Struck {
+    /// Syncs that failed.
+    pub syncs: u64,
+    /// Whatever found no room.
+    pub refusals: u64,
+    /// Changes at which the power went.
+    pub power_cuts: u64,
+}
+
 struct State {
     names: Names,
     durable: Names,
@@ -67,6 +78,7 @@ struct State {
     locks: BTreeMap<PathBuf, u64>,
     locked: u64,
     syncs: u64,
+    struck: Struck,
     capacity: u64,
     full: bool,
     /// Counts down to the sync that fails.
@@ -84,6 +96,7 @@ impl Platter {
             locks: BTreeMap::new(),
             locked: 0,
             syncs: 0,
+            struck: Struck::default(),
             capacity: 64 << 30,
             full: false,
             sync_fails_in: None,
@@ -102,6 +115,10 @@ impl Platter {
 
     pub(super) fn syncs(&self) -> u64 {
         self.state().syncs
+    }
+
+    pub(super) fn struck(&self) -> Struck {
+        self.state().struck
     }
 
     pub(super) fn set_full(&self, full: bool) {
@@ -207,7 +224,12 @@ impl State {
         self.journal = later;
     }
 
-    fn check_free(&self, path: &Path) -> io::Result<()> {
+    fn no_space(&mut self) -> io::Error {
+        self.struck.refusals += 1;
+        io::Error::from_raw_os_error(ENOSPC)
+    }
+
+    fn check_free(&mut self, path: &Path) -> io::Result<()> {
         if self.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -215,7 +237,7 @@ impl State {
             return Err(io::ErrorKind::NotFound.into());
         }
         if self.full {
-            return Err(io::Error::from_raw_os_error(ENOSPC));
+            return Err(self.no_space());
         }
         Ok(())
     }
@@ -270,6 +292,7 @@ impl HostDisk {
     fn changed(&self) {
         let cut = strikes(&mut self.platter.state().power_cut_in);
         if cut {
+            self.platter.state().struck.power_cuts += 1;
             self.member.stop(None);
         }
     }
@@ -279,6 +302,7 @@ impl HostDisk {
         self.changed();
         let fails = strikes(&mut self.platter.state().sync_fails_in);
         if fails {
+            self.platter.state().struck.syncs += 1;
             self.member.world.agenda().trace("failed sync", &self.member.life.host, 0);
             return Err(io::Error::from_raw_os_error(EIO));
         }
@@ -459,8 +483,9 @@ struct HostFile {
 impl HostFile {
     fn check_grows_to(&self, length: u64) -> io::Result<()> {
         let growth = length.saturating_sub(content(&self.content).length);
-        if growth > 0 && growth > self.disk.platter.state().free() {
-            return Err(io::Error::from_raw_os_error(ENOSPC));
+        let mut state = self.disk.platter.state();
+        if growth > 0 && growth > state.free() {
+            return Err(state.no_space());
         }
         Ok(())
     }

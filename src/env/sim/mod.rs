@@ -39,6 +39,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub use agenda::Happening;
+pub use disk::Struck;
 pub use host::adopt;
 
 use super::real::SeededRng;
@@ -347,6 +348,12 @@ impl World {
     #[must_use]
     pub fn syncs(&self, host: &str) -> u64 {
         self.with_host(host, |host| host.platter.syncs())
+    }
+
+    /// How often the disk failed `host` so far, through all its lives.
+    #[must_use]
+    pub fn disk_struck(&self, host: &str) -> Struck {
+        self.with_host(host, |host| host.platter.struck())
     }
 
     /// Refuses everything that takes space, until taken back.

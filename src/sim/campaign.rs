@@ -167,11 +167,7 @@ fn live(seed: u64) -> Result<(u64, Tally), String> {
     };
     let drifted =
         Duration::from_millis(super::TTL_MAX_MS) * 2 * u32::try_from(DRIFT).expect("a small number") / 1_000;
-    let early = match (chosen.wall_clocks, chosen.drift) {
-        (true, _) => None,
-        (false, true) => super::PEACE.early.map(|early| early + drifted),
-        (false, false) => super::PEACE.early,
-    };
+    let early = super::PEACE.early + if chosen.drift { drifted } else { Duration::ZERO };
     let plan = Plan { faults, early, lasts: LASTS, think_ms: 2_000, ..super::WAR };
     sim::run(seed, async |world| {
         if let Some(files) = &files {

@@ -298,6 +298,11 @@ impl Cluster {
         self.start(host);
     }
 
+    /// When the cluster's time went ahead by a wall clock, by the world's time.
+    pub fn jumps(&self) -> Vec<(Duration, Duration)> {
+        self.watch.jumps()
+    }
+
     fn failed(&self, what: &str) {
         self.failures.lock().expect("no holder panics").push(what.to_owned());
     }

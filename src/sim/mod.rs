@@ -68,9 +68,9 @@ struct Plan {
     from_the_start: bool,
     /// Whether none of it makes a node stop.
     steady: bool,
-    /// How much too early a key may end by the client's clock, if that is known. When a quorum was down at once, the
-    /// cluster's clock is set by a wall clock, and those are set at random among the faults.
-    early: Option<Duration>,
+    /// How much too early a key may end by the client's clock. When a quorum was down at once, the cluster's clock is set by
+    /// a wall clock; if those are set at random, keys that were there then may end any time.
+    early: Duration,
     /// How much too late.
     late: Duration,
     /// Whether every client must be answered in time, be it with an error.
@@ -208,8 +208,12 @@ fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, Strin
     if plan.faults.is_empty() {
         cluster.tally(|tally| tally.check_peace())?;
     }
-    let early_ns = plan.early.map_or(u64::MAX / 2, nanoseconds);
-    let allowance = Allowance { early_ns, late_ns: nanoseconds(plan.late), leaderless: Vec::new() };
+    let allowance = Allowance {
+        early_ns: nanoseconds(plan.early),
+        late_ns: nanoseconds(plan.late),
+        leaderless: Vec::new(),
+        jumps: if plan.faults.contains(&Fault::WallClock) { jumps(cluster) } else { Vec::new() },
+    };
     shared.recorder.write(|history| {
         for (name, operations, verdict) in judge::verdicts(history, &allowance) {
             verdict.to_result().map_err(|what| format!("{name}: {what}"))?;
@@ -221,6 +225,14 @@ fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, Strin
         cluster.tally(|tally| *tally.judged.entry("revisions").or_default() += operations as u64);
         Ok(answered)
     })
+}
+
+/// When the cluster's time went ahead by a wall clock, by the clients' clock.
+fn jumps(cluster: &Cluster) -> Vec<(u64, u64)> {
+    let world = cluster.world();
+    let began = world.client_env().clock.monotonic().saturating_sub(world.elapsed());
+    let jumps = cluster.jumps().into_iter();
+    jumps.map(|(from, to)| (nanoseconds(began + from), nanoseconds(began + to))).collect()
 }
 
 /// Runs `plan` with each of `seeds`, or with the one that is asked for.
@@ -250,7 +262,7 @@ const PEACE: Plan = Plan {
     from_the_start: false,
     steady: true,
     // The nodes' clocks count milliseconds.
-    early: Some(Duration::from_millis(2)),
+    early: Duration::from_millis(2),
     late: Duration::from_millis(100),
     prompt: true,
     lasts: Duration::from_secs(4),
@@ -261,7 +273,6 @@ const PEACE: Plan = Plan {
 const WAR: Plan = Plan {
     faults: &Fault::ALL,
     steady: false,
-    early: None,
     late: LATE,
     prompt: false,
     lasts: Duration::from_secs(15),
@@ -302,7 +313,7 @@ fn a_cluster_whose_links_fail() {
 fn a_cluster_with_honest_wall_clocks() {
     let faults = Fault::ALL.split_last().expect("there are faults").1;
     assert!(!faults.contains(&Fault::WallClock));
-    let plan = Plan { faults, early: PEACE.early, lasts: Duration::from_secs(10), ..WAR };
+    let plan = Plan { faults, lasts: Duration::from_secs(10), ..WAR };
     check("a_cluster_with_honest_wall_clocks", 1..=2, &plan);
 }
 

@@ -47,7 +47,12 @@ impl Judge {
         let silences = silences.into_iter().filter(|(_, to)| *to > began).collect::<Vec<_>>();
         history.faults = recorder.faults().faults.clone();
         history.faults.retain(|fault| fault.end_ns.is_none_or(|end| end > began));
-        let allowance = Allowance { early_ns: EARLY_NS, late_ns: nanoseconds(LATE), leaderless: silences };
+        let allowance = Allowance {
+            early_ns: EARLY_NS,
+            late_ns: nanoseconds(LATE),
+            leaderless: silences,
+            jumps: Vec::new(),
+        };
         for (name, operations, verdict) in kinds::verdicts(&history, &allowance) {
             accept(name, verdict, &history)?;
             *self.judged.entry(name).or_default() += operations;

@@ -19,6 +19,39 @@ pub struct Allowance {
     pub late_ns: u64,
     /// When nobody led. A key whose time comes then may stay for as long.
     pub leaderless: Vec<(u64, u64)>,
+    /// When the servers' time may have gone ahead by any amount: no time to live that runs then is worth anything.
+    pub jumps: Vec<(u64, u64)>,
+}
+
+impl Allowance {
+    /// Until when a time to live certainly lasts that begins at `from_ns` or later.
+    #[must_use]
+    pub fn certain_ns(&self, from_ns: u64, ttl_ns: u64) -> u64 {
+        let until_ns = from_ns + ttl_ns.saturating_sub(self.early_ns);
+        let jumps = self.jumps.iter().filter(|(_, to)| from_ns <= *to);
+        jumps.map(|(from, _)| *from.max(&from_ns)).fold(until_ns, u64::min)
+    }
+
+    /// How many of these operations are on nothing whose time to live may have been worth nothing.
+    #[must_use]
+    pub fn strict(&self, operations: &[Operation]) -> usize {
+        let longest_ns = operations.iter().filter_map(ttl_ns).max().unwrap_or(0);
+        let is_strict = |operation: &&Operation| {
+            let returned_ns = operation.answer().map_or(u64::MAX, |(_, ns)| ns);
+            let touches = |(from, to): &(u64, u64)| {
+                operation.invoked_ns <= to.saturating_add(longest_ns) && *from <= returned_ns
+            };
+            !self.jumps.iter().any(touches)
+        };
+        operations.iter().filter(is_strict).count()
+    }
+}
+
+/// For how long a key or a lock is to be there, at most.
+fn ttl_ns(operation: &Operation) -> Option<u64> {
+    let [words] = operation.request.commands.as_slice() else { return None };
+    let is_timed = matches!(words[0].as_str(), "SET" | "PEXPIRE" | "LOCK" | "RENEW");
+    words.last().filter(|_| is_timed)?.parse::<u64>().ok()?.checked_mul(1_000_000)
 }
 
 /// Whether the keys kept their deadlines.
@@ -83,11 +116,11 @@ enum Write {
     Delete,
 }
 
-/// What a key may be: not there, or there until some time in between.
+/// What a key may be: not there, or there for so long from some time on, and until `most_ns` at most.
 #[derive(Clone, Copy)]
 enum Life {
     Gone,
-    Until { least_ns: u64, most_ns: u64 },
+    Until { from_ns: u64, ttl_ns: u64, most_ns: u64 },
 }
 
 #[derive(Default)]
@@ -111,8 +144,8 @@ impl<'a> Lease<'a> {
             let lives = self.lives(look, returned_ns);
             let fits = |life: &(Option<&Operation>, Life)| match life.1 {
                 Life::Gone => !is_there,
-                Life::Until { least_ns, .. } if !is_there => {
-                    least_ns.saturating_sub(allowance.early_ns) <= returned_ns
+                Life::Until { from_ns, ttl_ns, .. } if !is_there => {
+                    allowance.certain_ns(from_ns, ttl_ns) <= returned_ns
                 }
                 Life::Until { most_ns, .. } => {
                     let out = allowance
@@ -165,7 +198,8 @@ fn life(write: &Operation, kind: Write) -> Life {
     match kind {
         Write::Delete => Life::Gone,
         Write::Set(ttl_ns) | Write::Renew(ttl_ns) => Life::Until {
-            least_ns: write.invoked_ns + ttl_ns,
+            from_ns: write.invoked_ns,
+            ttl_ns,
             // One of unknown outcome may take effect any time later.
             most_ns: write.answer().map_or(u64::MAX / 2, |(_, ns)| ns + ttl_ns),
         },

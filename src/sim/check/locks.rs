@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Verdict;
 use super::history::{Operation, Value};
+use super::leases::Allowance;
 use super::realtime::{Stamp, first_fall};
 
 /// Takes a lock and draws a token, if that works: keys lock, tokens; arguments holder, ttl in ms.
@@ -38,10 +39,9 @@ pub fn eval(script: &str, keys: &[&str], arguments: &[&str]) -> Vec<Vec<String>>
     vec![words.into_iter().map(str::to_owned).collect()]
 }
 
-/// Whether the locks excluded, and the registers were protected. By the client's clock a lock may end by `early_ns` too
-/// early: what a server's clock that counts milliseconds loses, and how far two clocks may drift apart.
+/// Whether the locks excluded, and the registers were protected. How early a lock may end is the same as with leases.
 #[must_use]
-pub fn check(operations: &[Operation], early_ns: u64) -> Verdict {
+pub fn check(operations: &[Operation], allowance: &Allowance) -> Verdict {
     let mut locks: BTreeMap<&str, Lock<'_>> = BTreeMap::new();
     let mut registers: BTreeMap<&str, Vec<(u64, &Operation)>> = BTreeMap::new();
     for operation in operations {
@@ -68,7 +68,7 @@ pub fn check(operations: &[Operation], early_ns: u64) -> Verdict {
             ));
         }
     }
-    let locks = locks.iter().map(|(name, lock)| (name, lock.check(early_ns)));
+    let locks = locks.iter().map(|(name, lock)| (name, lock.check(allowance)));
     let registers = registers.iter().map(|(name, stores)| (name, check_register(stores)));
     let named = |(name, checked): (&&str, Result<(), String>)| {
         Verdict::from(checked.map_err(|what| format!("{name}: {what}")))
@@ -114,7 +114,7 @@ impl<'a> Lock<'a> {
         self.holds.insert(holder, Hold { operation, token, ttl_ns }).is_none().then_some(())
     }
 
-    fn check(&self, early_ns: u64) -> Result<(), String> {
+    fn check(&self, allowance: &Allowance) -> Result<(), String> {
         let mut stamps = Vec::new();
         let mut spans = Vec::new();
         for (holder, hold) in &self.holds {
@@ -122,7 +122,7 @@ impl<'a> Lock<'a> {
             let invoked_ns = hold.operation.invoked_ns;
             let stamp = Stamp { number, invoked_ns, returned_ns: from_ns, is_new: true };
             stamps.push((stamp, hold.operation));
-            spans.push((from_ns, self.until(holder, hold, early_ns)?, hold.operation));
+            spans.push((from_ns, self.until(holder, hold, allowance)?, hold.operation));
         }
         stamps.sort_by_key(|(stamp, _)| stamp.number);
         if let Some(twice) = stamps.windows(2).find(|pair| pair[0].0.number == pair[1].0.number) {
@@ -146,8 +146,8 @@ impl<'a> Lock<'a> {
     }
 
     /// Until when the holder has the lock for certain. An error if it was told otherwise.
-    fn until(&self, holder: &str, hold: &Hold<'_>, early_ns: u64) -> Result<u64, String> {
-        let mut until_ns = hold.operation.invoked_ns + hold.ttl_ns.saturating_sub(early_ns);
+    fn until(&self, holder: &str, hold: &Hold<'_>, allowance: &Allowance) -> Result<u64, String> {
+        let mut until_ns = allowance.certain_ns(hold.operation.invoked_ns, hold.ttl_ns);
         let mut uses = self.uses.get(holder).cloned().unwrap_or_default();
         uses.sort_by_key(|(operation, _)| operation.invoked_ns);
         for (operation, renewed_ns) in uses {
@@ -162,7 +162,7 @@ impl<'a> Lock<'a> {
             match renewed_ns {
                 // One of unknown outcome may have done nothing.
                 Some(renewed_ns) if reply.is_some() => {
-                    until_ns = until_ns.max(operation.invoked_ns + renewed_ns.saturating_sub(early_ns))
+                    until_ns = until_ns.max(allowance.certain_ns(operation.invoked_ns, renewed_ns));
                 }
                 Some(_) => {}
                 None if operation.has_failed() => {}

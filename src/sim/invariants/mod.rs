@@ -8,6 +8,7 @@ mod committed_on_quorum;
 mod election_safety;
 mod equal_state;
 mod fresh_reads;
+mod jumps;
 mod kept_is_synced;
 mod keys_end_in_time;
 mod leader_completeness;
@@ -42,6 +43,7 @@ pub struct Watch(Arc<Mutex<Watched>>);
 
 struct Watched {
     picture: Picture,
+    jumps: jumps::Jumps,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     violation: Option<String>,
 }
@@ -62,8 +64,8 @@ impl Watch {
             ("equal state", Box::<equal_state::EqualState>::default()),
             ("keys end in time", Box::new(keys_end_in_time::KeysEndInTime::of(drift))),
         ];
-        let picture = Picture::default();
-        Self(Arc::new(Mutex::new(Watched { picture, invariants, violation: None })))
+        let (picture, jumps) = (Picture::default(), jumps::Jumps::default());
+        Self(Arc::new(Mutex::new(Watched { picture, jumps, invariants, violation: None })))
     }
 
     /// Looks at the node on `host`.
@@ -76,13 +78,19 @@ impl Watch {
         self.watched().violation.clone()
     }
 
+    /// When the cluster's time went ahead by a wall clock.
+    pub fn jumps(&self) -> Vec<(Duration, Duration)> {
+        self.watched().jumps.spans().to_vec()
+    }
+
     /// Something happened on `host` at `now`, whose disk has synced so many times by then.
     fn happened(&self, happened: &Happened<'_>) {
-        let Watched { picture, invariants, violation } = &mut *self.watched();
+        let Watched { picture, jumps, invariants, violation } = &mut *self.watched();
         if violation.is_some() {
             return;
         }
         picture.show(happened);
+        jumps.see(happened);
         for (name, invariant) in invariants {
             if let Err(what) = invariant.check(picture, happened) {
                 let Happened { host, now, sight, .. } = happened;

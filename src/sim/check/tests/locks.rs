@@ -6,12 +6,12 @@ use super::{accepted, history, rejected};
 
 #[track_caller]
 fn good(lines: &str) {
-    accepted(&locks::check(&history(lines).operations, 0));
+    accepted(&locks::check(&history(lines).operations, &Allowance::default()));
 }
 
 #[track_caller]
 fn bad(lines: &str, words: &str) {
-    rejected(&locks::check(&history(lines).operations, 0), words);
+    rejected(&locks::check(&history(lines).operations, &Allowance::default()), words);
 }
 
 #[test]
@@ -46,9 +46,10 @@ fn two_holders_at_once() {
 
 #[test]
 fn a_lock_that_ended_early() {
+    let early_ns = |early_ns| Allowance { early_ns, ..Allowance::default() };
     let early = history("1 0..1 LOCK l a 100 -> 1\n 2 98..99 LOCK l b 100 -> 2");
-    accepted(&locks::check(&early.operations, 1_000_000));
-    rejected(&locks::check(&early.operations, 999_999), "two holders at once");
+    accepted(&locks::check(&early.operations, &early_ns(1_000_000)));
+    rejected(&locks::check(&early.operations, &early_ns(999_999)), "two holders at once");
     bad("1 0..1 LOCK l a 100 -> 1\n 1 50..51 RENEW l a 100 -> 0", "lost while it was held");
     good("1 0..1 LOCK l a 100 -> 1\n 1 99..100 RENEW l a 100 -> 0");
 }
@@ -76,15 +77,18 @@ fn what_is_no_lock_is_not_judged() {
         "1 0..1 GET l -> 1",
         "1 0..1 LOCK l a 10 -> x",
     ] {
-        let verdict = locks::check(&history(lines).operations, 0);
+        let verdict = locks::check(&history(lines).operations, &Allowance::default());
         assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
     }
 }
 
 /// Two milliseconds late, and while nobody led.
 fn lease(lines: &str) -> Verdict {
-    let allowance =
-        Allowance { early_ns: 0, late_ns: 2_000_000, leaderless: vec![(500_000_000, 700_000_000)] };
+    let allowance = Allowance {
+        late_ns: 2_000_000,
+        leaderless: vec![(500_000_000, 700_000_000)],
+        ..Allowance::default()
+    };
     leases::check(&history(lines).operations, &allowance)
 }
 
@@ -146,4 +150,24 @@ fn what_is_no_lease_is_not_judged() {
         let verdict = lease(lines);
         assert!(matches!(verdict, Verdict::Undecided(_)), "{verdict:?}");
     }
+}
+
+#[test]
+fn what_was_there_when_time_jumped_may_end_early() {
+    let allowance = Allowance { jumps: vec![(40_000_000, 50_000_000)], ..Allowance::default() };
+    let lease = |lines: &str| leases::check(&history(lines).operations, &allowance);
+    accepted(&lease("1 0..5 SET k v PX 100 -> OK\n 2 44..45 GET k -> nil"));
+    accepted(&lease("1 49..51 SET k v PX 100 -> OK\n 2 60..61 GET k -> nil"));
+    rejected(&lease("1 0..5 SET k v PX 100 -> OK\n 2 38..39 GET k -> nil"), "gone before its time");
+    rejected(&lease("1 51..52 SET k v PX 100 -> OK\n 2 60..61 GET k -> nil"), "gone before its time");
+    let lock = |lines: &str| locks::check(&history(lines).operations, &allowance);
+    accepted(&lock("1 0..1 LOCK l a 100 -> 1\n 2 46..47 LOCK l b 100 -> 2"));
+    rejected(&lock("1 0..1 LOCK l a 100 -> 1\n 2 38..39 LOCK l b 100 -> 2"), "two holders at once");
+    rejected(&lock("1 51..52 LOCK l a 100 -> 1\n 2 80..81 LOCK l b 100 -> 2"), "two holders at once");
+    accepted(&lock("1 0..1 LOCK l a 100 -> 1\n 1 50..51 RENEW l a 100 -> 0"));
+    rejected(&lock("1 0..1 LOCK l a 100 -> 1\n 1 38..39 RENEW l a 100 -> 0"), "lost while it was held");
+    // Those sent up to 100 ms after it are not counted.
+    let lines = "1 0..1 LOCK l a 100 -> 1\n 1 38..39 RENEW l a 100 -> 0\n 1 149..150 LOCK l b 100 -> 2";
+    assert_eq!(allowance.strict(&history(lines).operations), 2);
+    assert_eq!(allowance.strict(&history(&lines.replace("149..150", "151..152")).operations), 3);
 }

@@ -399,6 +399,18 @@ mod tests {
         check(&log("SET j c", done), &seen("SET j c", done), "");
         check(&log("SET k c", refused), &seen("SET k c", refused), "");
         check(&log("SET k c", done), &seen("SET k c", done), "a watched key had changed");
+        check(&log("SET j c", refused), &seen("SET j c", refused), "no watched key had changed");
+        // One that only reads is not in the log.
+        let reading = |before| {
+            let log = [plain(1, 100, "SET k a", OK), plain(2, 100, before, OK)];
+            let sets = [("SET k a", (0, 9), OK, from_log(1)), (before, (0, 9), OK, from_log(2))];
+            let exec = ("WATCH k; MULTI; GET k; GET j; EXEC", (1, 8), refused, from_state(2));
+            (log, [&sets[..], &[exec]].concat())
+        };
+        let (log_of_k, seen_of_k) = reading("SET k c");
+        check(&log_of_k, &seen_of_k, "");
+        let (log_of_j, seen_of_j) = reading("SET j c");
+        check(&log_of_j, &seen_of_j, "no watched key had changed");
         check(&log("SET j c", refused), &seen("SET j c", done), "should be nil");
     }
 }

@@ -9,7 +9,9 @@
 //! - the log of the cluster, if it is at hand when all is over, has every acknowledged write at its revision, and nothing
 //!   that was said not to be applied, nor anything that nobody asked for; what the servers themselves note as its answers is
 //!   right even where no client got to see it;
-//! - a transaction was carried out only if what its connection had watched was as it had been then.
+//! - a transaction was carried out only if what its connection had watched was as it had been then; and if there is a log,
+//!   and all of that was there when it was watched, it was carried out if that was so. A server may take another key's
+//!   coming for that of one that is not there.
 //!
 //! The log also settles what became of operations of unknown outcome, and what time it was: with it keys end when they must.
 //! Without one, a reply that does not fit on a key that such an operation names shows nothing, and there is no verdict. It
@@ -49,19 +51,23 @@ impl Logged {
 #[must_use]
 pub fn check(operations: &[Operation], log: Option<&Log>) -> Verdict {
     let mut done = Vec::new();
-    // When each connection last watched something.
-    let mut watches = HashMap::new();
+    // What each connection watches, and since which revision.
+    let mut watches: HashMap<u64, Vec<(&str, u64)>> = HashMap::new();
     for operation in operations {
         match (operation.answer(), operation.revision()) {
             (Some((reply, returned_ns)), Some(revision)) => {
-                if operation.request.commands[0][0] == "WATCH" {
-                    watches.insert(operation.client, revision);
+                let watches = watches.entry(operation.client).or_default();
+                let commands = &operation.request.commands;
+                if commands[0][0] == "WATCH" {
+                    watches.extend(commands[0][1..].iter().map(|key| (key.as_str(), revision)));
                 }
                 let logged = Logged::of(log, revision, &operation.request);
                 let is_logged = logged.is_some_and(|logged| logged.reply.is_some());
                 let is_write = is_logged || has_effect(&operation.request, reply);
-                let watched_at = watches.get(&operation.client).copied();
-                done.push(Done { operation, reply, returned_ns, revision, is_write, watched_at });
+                // Once that is over, nothing is watched any more.
+                let is_over = commands.len() > 1 || logged.is_some_and(|logged| !logged.watched.is_empty());
+                let watched = if is_over { std::mem::take(watches) } else { watches.clone() };
+                done.push(Done { operation, reply, returned_ns, revision, is_write, watched });
             }
             (Some(_), None) => return Verdict::Undecided(format!("without a revision: {operation}")),
             (None, _) => {}
@@ -86,14 +92,15 @@ struct Done<'a> {
     returned_ns: u64,
     revision: u64,
     is_write: bool,
-    /// The revision of what its connection last watched.
-    watched_at: Option<u64>,
+    /// What its connection watches, and since which revision.
+    watched: Vec<(&'a str, u64)>,
 }
 
 /// Whether the reply says that something was changed.
 #[must_use]
 pub fn has_effect(request: &Request, reply: &Value) -> bool {
-    let Some(replies) = request.replies(reply) else { return true };
+    // A transaction that was given up did nothing.
+    let Some(replies) = request.replies(reply) else { return *reply != Value::Nil };
     let mut commands = request.commands.iter().zip(replies);
     commands.any(|(words, reply)| has_changed(words, reply))
 }
@@ -182,7 +189,9 @@ fn replay<'a>(done: &[Done<'a>], log: Option<&Log>, mut unsure: HashSet<&'a str>
     let mut replay = Replay::default();
     let mut entries = log.into_iter().flatten().peekable();
     let mut undecided = None;
-    for Done { operation, reply, revision, is_write, watched_at, .. } in done {
+    for Done { operation, reply, revision, is_write, watched, .. } in done {
+        // One command has this reply for reasons of its own.
+        let is_given_up = **reply == Value::Nil && operation.request.commands.len() > 1;
         // What only the log tells of.
         let is_earlier = |entry: &(&u64, &Logged)| entry.0 < revision || entry.0 == revision && !is_write;
         while let Some((revision, logged)) = entries.next_if(is_earlier) {
@@ -190,23 +199,33 @@ fn replay<'a>(done: &[Done<'a>], log: Option<&Log>, mut unsure: HashSet<&'a str>
                 return Verdict::Violation(what);
             }
         }
+        if operation.request.commands[0][0] == "WATCH" {
+            replay.watch(&operation.request.commands[0][1..], *revision);
+        }
         let own = if *is_write { entries.next_if(|(entry, _)| *entry == revision) } else { None };
         let expected = match own {
             Some((_, logged)) => {
-                let changed = replay.last_change(&logged.watched);
-                let is_late = !logged.watched.is_empty() && watched_at.is_none_or(|at| changed > at);
+                let since = |key: &String| watched.iter().find(|(watched, _)| watched == key);
+                let has_changed = |key| since(key).is_none_or(|(_, since)| replay.last_change(key) > *since);
+                let is_late = logged.watched.iter().any(has_changed);
                 if is_late && **reply != Value::Nil {
                     return Verdict::Violation(format!(
                         "carried out although a watched key had changed:\n    {operation}\n"
                     ));
+                }
+                if is_given_up && !is_late && !replay.may_have_changed(watched) {
+                    return Verdict::Violation(given_up(operation));
                 }
                 match replay.carry_out(*revision, logged) {
                     Ok(expected) => expected.ok_or(Refusal::NotApplied),
                     Err(what) => return Verdict::Violation(what),
                 }
             }
-            // So was not carried out, since a watched key had changed.
-            None if watched_at.is_some() && **reply == Value::Nil && operation.request.commands.len() > 1 => {
+            // So was not carried out, since a watched key had changed. Without a log nobody knows all changes.
+            None if is_given_up && !watched.is_empty() => {
+                if log.is_some() && !replay.may_have_changed(watched) {
+                    return Verdict::Violation(given_up(operation));
+                }
                 Ok(Value::Nil)
             }
             None => replay.object.serve(&operation.request),
@@ -237,11 +256,19 @@ fn replay<'a>(done: &[Done<'a>], log: Option<&Log>, mut unsure: HashSet<&'a str>
     undecided.unwrap_or(Verdict::Accepted)
 }
 
+fn given_up(operation: &Operation) -> String {
+    format!("not carried out although no watched key had changed:\n    {operation}\n")
+}
+
 /// A single copy, and at which revision each key was last written.
 #[derive(Default)]
 struct Replay {
     object: Object,
     changes: HashMap<String, u64>,
+    /// Keys that change without a command that names them first: by scripts, as others' copies, or with their time.
+    fleeting: HashSet<String>,
+    /// Keys that were not there when they were watched, and at which revision that was.
+    absent: HashSet<(String, u64)>,
 }
 
 impl Replay {
@@ -255,6 +282,9 @@ impl Replay {
         let Ok(expected) = self.object.serve(request) else { return Ok(None) };
         let replies = request.replies(&expected).unwrap_or_default();
         for (words, reply) in request.commands.iter().zip(replies) {
+            if !matches!((words[0].as_str(), words.len()), ("SET", 3) | ("GET" | "DEL" | "INCR", _)) {
+                self.fleeting.extend(words[1..].iter().cloned());
+            }
             if let (true, Some(key)) = (has_changed(words, reply), words.get(1)) {
                 self.changes.insert(key.clone(), revision);
             }
@@ -267,9 +297,26 @@ impl Replay {
         }
     }
 
-    /// The revision of the last change to any of these keys.
-    fn last_change(&self, keys: &[String]) -> u64 {
-        keys.iter().filter_map(|key| self.changes.get(key)).max().copied().unwrap_or(0)
+    /// The revision of the last change to this key.
+    fn last_change(&self, key: &str) -> u64 {
+        self.changes.get(key).copied().unwrap_or(0)
+    }
+
+    /// Whether any of these keys may be another one than it was at that revision.
+    fn may_have_changed(&self, watched: &[(&str, u64)]) -> bool {
+        watched.iter().any(|(key, since)| {
+            let is_absent = self.absent.contains(&((*key).to_owned(), *since));
+            is_absent || self.last_change(key) > *since || self.fleeting.contains(*key)
+        })
+    }
+
+    /// Somebody watches keys, as they are at this revision.
+    fn watch(&mut self, keys: &[String], revision: u64) {
+        for key in keys {
+            if self.object.serve(&Request::of(&["EXISTS", key])) != Ok(Value::Int(1)) {
+                self.absent.insert((key.clone(), revision));
+            }
+        }
     }
 }
 

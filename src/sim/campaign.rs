@@ -34,6 +34,16 @@ const ENDS: Duration = Duration::from_secs(600);
 const FAULTS_MIN: u64 = 20;
 const OPERATIONS_MIN: u64 = 100_000;
 const JUDGED_MIN: u64 = 3_000;
+/// And so many of what operations and faults are there for: a fifth of what there mostly is.
+const OUTCOMES_MIN: [(&str, u64); 7] = [
+    ("locks taken", 400),
+    ("guarded transactions done", 500),
+    ("guarded transactions given up", 20),
+    ("keys ended", 1_300),
+    ("snapshots installed", 90),
+    ("logs truncated", 20),
+    ("groups sent again", 120),
+];
 
 /// What happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +63,8 @@ pub struct Tally {
     pub faults: BTreeMap<Fault, u64>,
     /// How many operations each judge was shown.
     pub judged: BTreeMap<&'static str, u64>,
+    /// What came of them, and of faults.
+    pub outcomes: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -84,6 +96,9 @@ impl Tally {
         for (judge, operations) in &other.judged {
             *self.judged.entry(judge).or_default() += operations;
         }
+        for (outcome, times) in &other.outcomes {
+            *self.outcomes.entry(outcome).or_default() += times;
+        }
     }
 
     /// An error if a client was not served. Without a fault there is no reason for that.
@@ -97,12 +112,16 @@ impl Tally {
 
     /// What it lacks of a hundred seeds, in proportion.
     fn lacks(&self) -> Vec<String> {
-        let share = |of_hundred: u64| of_hundred * self.seeds / 100;
+        // Of few seeds, too, something is wanted.
+        let share = |of_hundred: u64| (of_hundred * self.seeds).div_ceil(100);
         let times = |fault: &Fault| self.faults.get(fault).copied().unwrap_or(0);
         let rare = Fault::ALL.iter().filter(|fault| times(fault) < share(FAULTS_MIN));
         let mut lacks = rare.map(|fault| format!("{fault:?} {} times", times(fault))).collect::<Vec<_>>();
         let idle = self.judged.iter().filter(|(_, operations)| **operations < share(JUDGED_MIN));
         lacks.extend(idle.map(|(judge, operations)| format!("{operations} operations on {judge}")));
+        let outcome = |name: &str| self.outcomes.get(name).copied().unwrap_or(0);
+        let rare = OUTCOMES_MIN.iter().filter(|(name, least)| outcome(name) < share(*least));
+        lacks.extend(rare.map(|(name, _)| format!("{} {name}", outcome(name))));
         for (what, number, least) in [
             ("operations", self.answered, share(OPERATIONS_MIN)),
             ("clusters of five", self.fives, share(20)),
@@ -132,6 +151,8 @@ impl fmt::Display for Tally {
         )?;
         let judged = self.judged.iter().map(|(judge, operations)| format!("{judge} {operations}"));
         writeln!(f, "judged: {}", judged.collect::<Vec<_>>().join(", "))?;
+        let outcomes = self.outcomes.iter().map(|(outcome, times)| format!("{outcome} {times}"));
+        writeln!(f, "outcomes: {}", outcomes.collect::<Vec<_>>().join(", "))?;
         let faults = self.faults.iter().map(|(fault, times)| format!("{fault:?} {times}"));
         write!(f, "faults: {}", faults.collect::<Vec<_>>().join(", "))
     }

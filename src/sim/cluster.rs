@@ -298,6 +298,11 @@ impl Cluster {
         self.start(host);
     }
 
+    /// How often that happened in the nodes which a run must have had.
+    pub fn outcomes(&self) -> [(&'static str, u64); 3] {
+        self.watch.outcomes()
+    }
+
     /// When the cluster's time went ahead by a wall clock, by the world's time.
     pub fn jumps(&self) -> Vec<(Duration, Duration)> {
         self.watch.jumps()

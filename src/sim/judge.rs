@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::check::history::{Delivery, History, Operation};
+use super::check::history::{Delivery, History, Operation, Value};
 use super::check::leases::Allowance;
 use super::check::{Verdict, events, kinds, messages};
 use super::workload::{CHANNEL, EVENTS, LAST};
@@ -20,6 +20,31 @@ pub fn verdicts(history: &History, allowance: &Allowance) -> Vec<(&'static str, 
     verdicts.push(("messages", published.len(), messages::check(&published, &news)));
     verdicts.push(("events", told_of.len(), events));
     verdicts
+}
+
+/// How often clients got what they have to get now and then, for there to be something to judge.
+pub fn outcomes(history: &History) -> [(&'static str, u64); 3] {
+    let count = |fits: &dyn Fn(&Operation) -> bool| {
+        history.operations.iter().filter(|operation| fits(operation)).count() as u64
+    };
+    let is_guarded = |operation: &Operation| !operation.request.guards.is_empty();
+    [
+        (
+            "locks taken",
+            count(&|operation| {
+                let is_taken = matches!(operation.answer(), Some((Value::Int(_), _)));
+                operation.request.commands[0][0] == "LOCK" && is_taken
+            }),
+        ),
+        (
+            "guarded transactions done",
+            count(&|operation| is_guarded(operation) && operation.answer().is_some()),
+        ),
+        (
+            "guarded transactions given up",
+            count(&|operation| is_guarded(operation) && operation.is_given_up()),
+        ),
+    ]
 }
 
 /// What subscribers to a pattern were told, as if each had subscribed to each key's channel of its own.

@@ -42,6 +42,15 @@ struct Ran {
     answers: Vec<(GroupId, Vec<Bytes>)>,
 }
 
+/// What the ledger comes to.
+pub struct Judged {
+    /// How many operations were answered.
+    pub answered: usize,
+    /// How many groups of commands were in the log again, and were not carried out again.
+    pub repeated: u64,
+    pub verdict: Verdict,
+}
+
 /// A client's connection, as the ledger knows it.
 pub struct Account {
     number: u64,
@@ -123,13 +132,15 @@ impl Ledger {
         }
     }
 
-    /// How many operations were answered, and what the oracle says; it must have been shown `least`.
-    pub fn judge(&self, least: usize) -> (usize, Verdict) {
+    /// What the oracle says; it must have been shown `least` operations that were answered.
+    pub fn judge(&self, least: usize) -> Judged {
         let known = self.known();
         let numbered = match Numbered::of(&known.entries) {
             Ok(numbered) => numbered,
-            Err(what) => return (0, Verdict::Undecided(what)),
+            Err(what) => return Judged { answered: 0, repeated: 0, verdict: Verdict::Undecided(what) },
         };
+        let repeated = numbered.repeated;
+        let judged = |answered, verdict| Judged { answered, repeated, verdict };
         let mut operations = Vec::with_capacity(known.operations.len());
         for (operation, source) in &known.operations {
             let mut operation = operation.clone();
@@ -139,16 +150,17 @@ impl Ledger {
             };
             returned.revision = source.and_then(|source| numbered.revision(source));
             if returned.revision.is_none() && operation.answer().is_some() {
-                return (0, Verdict::Violation(format!("a reply that no entry gave:\n    {operation}\n")));
+                let what = format!("a reply that no entry gave:\n    {operation}\n");
+                return judged(0, Verdict::Violation(what));
             }
             operations.push(operation);
         }
         let answered = operations.iter().filter(|operation| operation.answer().is_some()).count();
         if answered < least {
             let what = format!("{answered} operations were answered of {least} that others know of");
-            return (answered, Verdict::Undecided(what));
+            return judged(answered, Verdict::Undecided(what));
         }
-        (answered, revisions::check(&operations, Some(&numbered.log)))
+        judged(answered, revisions::check(&operations, Some(&numbered.log)))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -164,6 +176,8 @@ struct Numbered {
     places: HashMap<(GroupId, usize), u64>,
     /// The last number in each entry.
     ends: BTreeMap<u64, u64>,
+    /// How many groups came again.
+    repeated: u64,
 }
 
 impl Numbered {
@@ -183,9 +197,12 @@ impl Numbered {
             {
                 let (group, replies) = answers.next().ok_or_else(|| unreadable("no answers".into()))?;
                 // One that was refused has no answers; one that was sent again counts once.
-                if replies.is_empty() || !counted.insert(*group) {
+                let is_again = counted.contains(group);
+                numbered.repeated += u64::from(is_again);
+                if replies.is_empty() || is_again {
                     continue;
                 }
+                counted.insert(*group);
                 for (place, reply) in replies.iter().enumerate() {
                     let command = commands.next_command().map_err(|error| unreadable(error.to_string()))?;
                     let command = command.ok_or_else(|| unreadable("more answers than commands".into()))?;
@@ -307,7 +324,7 @@ mod tests {
             };
             ledger.note(&mut account, &commands, &answers, *time);
         }
-        ledger.judge(1).1.to_result().err().unwrap_or_default()
+        ledger.judge(1).verdict.to_result().err().unwrap_or_default()
     }
 
     #[track_caller]

@@ -220,9 +220,14 @@ fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, Strin
             cluster.tally(|tally| *tally.judged.entry(name).or_default() += operations as u64);
         }
         let answered = history.operations.iter().filter(|operation| operation.answer().is_some()).count();
-        let (operations, verdict) = cluster.ledger().judge(answered);
-        verdict.to_result().map_err(|what| format!("revisions: {what}"))?;
-        cluster.tally(|tally| *tally.judged.entry("revisions").or_default() += operations as u64);
+        let outcomes = cluster.outcomes().into_iter().chain(judge::outcomes(history));
+        let judged = cluster.ledger().judge(answered);
+        judged.verdict.to_result().map_err(|what| format!("revisions: {what}"))?;
+        cluster.tally(|tally| {
+            *tally.judged.entry("revisions").or_default() += judged.answered as u64;
+            tally.outcomes.insert("groups sent again", judged.repeated);
+            tally.outcomes.extend(outcomes);
+        });
         Ok(answered)
     })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis_protocol::resp2::types::BytesFrame;
 
 use super::Dice;
-use super::check::history::{Delivery, History, Outcome, Request, Value};
+use super::check::history::{Delivery, GIVEN_UP, History, Outcome, Request, Value};
 use super::client::{Answer, Client};
 
 /// What all clients write into. Cheap to clone.
@@ -154,7 +154,7 @@ impl Patron {
         let now = self.recorder.stamp(self.client.now());
         let of_requests = &answers[answers.len() - operations.len()..];
         let outcomes = of_requests.iter().zip(guarded).map(|(answer, guarded)| match outcome(answer) {
-            Outcome::Ok(Value::Nil) if guarded => Outcome::Fail("a watched key was changed".into()),
+            Outcome::Ok(Value::Nil) if guarded => Outcome::Fail(GIVEN_UP.into()),
             outcome => outcome,
         });
         let outcomes = outcomes.collect::<Vec<_>>();

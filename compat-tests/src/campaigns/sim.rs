@@ -38,12 +38,12 @@ fn run(extent: &mut Extent) -> Result<Report> {
     ensure!(ran.status.success(), "{}\n{said}\n{}", ran.status, String::from_utf8_lossy(&ran.stdout));
     let summary = said.lines().skip_while(|line| !line.contains("cluster-hours"));
     let summary = summary.map(str::to_owned).collect::<Vec<_>>();
-    let [clusters, operations, judged, faults, verdict, ..] = summary.as_slice() else {
+    let [clusters, operations, judged, outcomes, faults, verdict, ..] = summary.as_slice() else {
         return Err(anyhow::anyhow!("{said}")).context("the simulator gives no figures");
     };
     let mut report = Report::default();
     report.add("clusters", clusters);
-    for line in [operations, judged, faults] {
+    for line in [operations, judged, outcomes, faults] {
         let (name, figure) = line.split_once(": ").context("a name and a figure")?;
         report.add(name, figure);
     }

@@ -81,6 +81,9 @@ impl Request {
     }
 }
 
+/// Why a request with guards failed if one of them did not hold.
+pub const GIVEN_UP: &str = "a watched key was changed";
+
 /// What a client knows in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -127,6 +130,12 @@ impl Operation {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         matches!(self.returned, Some(Returned { outcome: Outcome::Fail(_), .. }))
+    }
+
+    /// Whether it was not carried out since a guard did not hold.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(&self.returned, Some(Returned { outcome: Outcome::Fail(why), .. }) if why == GIVEN_UP)
     }
 
     /// Whether nobody can know.

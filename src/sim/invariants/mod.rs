@@ -14,6 +14,7 @@ mod keys_end_in_time;
 mod leader_completeness;
 mod log_matching;
 mod monotone;
+mod outcomes;
 mod picture;
 mod replies_after_commit;
 mod state_machine_safety;
@@ -44,6 +45,7 @@ pub struct Watch(Arc<Mutex<Watched>>);
 struct Watched {
     picture: Picture,
     jumps: jumps::Jumps,
+    outcomes: outcomes::Outcomes,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     violation: Option<String>,
 }
@@ -64,8 +66,13 @@ impl Watch {
             ("equal state", Box::<equal_state::EqualState>::default()),
             ("keys end in time", Box::new(keys_end_in_time::KeysEndInTime::of(drift))),
         ];
-        let (picture, jumps) = (Picture::default(), jumps::Jumps::default());
-        Self(Arc::new(Mutex::new(Watched { picture, jumps, invariants, violation: None })))
+        Self(Arc::new(Mutex::new(Watched {
+            picture: Picture::default(),
+            jumps: jumps::Jumps::default(),
+            outcomes: outcomes::Outcomes::default(),
+            invariants,
+            violation: None,
+        })))
     }
 
     /// Looks at the node on `host`.
@@ -83,12 +90,18 @@ impl Watch {
         self.watched().jumps.spans().to_vec()
     }
 
+    /// How often that happened which a run must have had.
+    pub fn outcomes(&self) -> [(&'static str, u64); 3] {
+        self.watched().outcomes.all()
+    }
+
     /// Something happened on `host` at `now`, whose disk has synced so many times by then.
     fn happened(&self, happened: &Happened<'_>) {
-        let Watched { picture, jumps, invariants, violation } = &mut *self.watched();
+        let Watched { picture, jumps, outcomes, invariants, violation } = &mut *self.watched();
         if violation.is_some() {
             return;
         }
+        outcomes.see(picture, happened);
         picture.show(happened);
         jumps.see(happened);
         for (name, invariant) in invariants {

@@ -73,6 +73,9 @@ struct Plan {
     early: Duration,
     /// How much too late.
     late: Duration,
+    /// Which judges of what clients saw are asked; all, if none is named. Then there are no others: what happens inside of
+    /// nodes is not looked at.
+    only: &'static [&'static str],
     /// Whether every client must be answered in time, be it with an error.
     prompt: bool,
     lasts: Duration,
@@ -100,6 +103,9 @@ async fn live_in(cluster: &Cluster, plan: &Plan) -> Result<usize, String> {
     cluster.start_all();
     if plan.steady {
         cluster.stays_up();
+    }
+    if !plan.only.is_empty() {
+        cluster.look_away();
     }
     if !plan.from_the_start {
         cluster.led(RECOVERY).await.ok_or("the cluster does not form")?;
@@ -216,18 +222,23 @@ fn judge(cluster: &Cluster, shared: &Shared, plan: &Plan) -> Result<usize, Strin
     };
     shared.recorder.write(|history| {
         for (name, operations, verdict) in judge::verdicts(history, &allowance) {
+            if !plan.only.is_empty() && !plan.only.contains(&name) {
+                continue;
+            }
             verdict.to_result().map_err(|what| format!("{name}: {what}"))?;
             cluster.tally(|tally| *tally.judged.entry(name).or_default() += operations as u64);
         }
         let answered = history.operations.iter().filter(|operation| operation.answer().is_some()).count();
         let outcomes = cluster.outcomes().into_iter().chain(judge::outcomes(history));
-        let judged = cluster.ledger().judge(answered);
-        judged.verdict.to_result().map_err(|what| format!("revisions: {what}"))?;
-        cluster.tally(|tally| {
-            *tally.judged.entry("revisions").or_default() += judged.answered as u64;
-            tally.outcomes.insert("groups sent again", judged.repeated);
-            tally.outcomes.extend(outcomes);
-        });
+        if plan.only.is_empty() {
+            let judged = cluster.ledger().judge(answered);
+            judged.verdict.to_result().map_err(|what| format!("revisions: {what}"))?;
+            cluster.tally(|tally| {
+                *tally.judged.entry("revisions").or_default() += judged.answered as u64;
+                tally.outcomes.insert("groups sent again", judged.repeated);
+            });
+        }
+        cluster.tally(|tally| tally.outcomes.extend(outcomes));
         Ok(answered)
     })
 }
@@ -269,6 +280,7 @@ const PEACE: Plan = Plan {
     // The nodes' clocks count milliseconds.
     early: Duration::from_millis(2),
     late: Duration::from_millis(100),
+    only: &[],
     prompt: true,
     lasts: Duration::from_secs(4),
     think_ms: 100,

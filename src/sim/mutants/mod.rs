@@ -3,7 +3,8 @@
 //! `cargo test --lib sim::mutants` plants them all; with `MUTANT=AckBeforeSync` in the environment it plants that one only,
 //! with `MUTANT=all` all of them, and shows what was found. A campaign is a few seeds of one [plan](plans), or a
 //! [scene](scenes); it ends with the first finding, which must be of the kind that the bug is to be found by: a campaign
-//! that fails for another reason has not shown that it sees this one. Without a bug the same campaigns find nothing, which
+//! that fails for another reason has not shown that it sees this one. Some are planted a second time, for those alone who see
+//! no more than clients do: else they could be blind, and the invariants would hide it. Without a bug the same campaigns find nothing, which
 //! is a test as well.
 
 #![allow(clippy::disallowed_methods)] // The time that a campaign takes is outside of the simulated worlds.
@@ -112,6 +113,9 @@ bugs! {
     copies_kept: CopiesKept, scenes::CUT_OFF, ["a copy is old"];
     number_reused: NumberReused, plans::NEWCOMERS, ["log reversion", "kept is synced"];
     low_disk_ignored: LowDiskIgnored, scenes::LOW_DISK, ["growth on a low disk"];
+    readers_notice_no_barrier: ReadWithoutBarrier, plans::READERS, ["registers", "counters", "it does not serve"];
+    leases_notice_local_expiry: LocalExpiry, plans::LEASES, ["leases"];
+    writers_notice_no_sync: SyncLeftOut, plans::OUTAGES, ["registers", "counters", "do not get together"];
 }
 
 /// Without a bug there is nothing to find.

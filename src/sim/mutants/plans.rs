@@ -31,10 +31,43 @@ pub const NEWCOMERS: Campaign = Campaign {
 pub const CLOCKS: Campaign =
     Campaign { name: "clocks", live: |seed| live(seed, &[Fault::WallClock, Fault::HandOver]), seeds: 3 };
 
+/// Who judges what was written and read.
+const READ: [&str; 5] = ["registers", "counters", "transactions", "lists", "sets"];
+
+/// The network is slow, and nobody looks into the nodes: what clients read must show it.
+pub const READERS: Campaign = Campaign {
+    name: "readers alone, slow",
+    live: |seed| {
+        let faults = &[Fault::Latency, Fault::SlowDisk];
+        alone(seed, faults, &READ, 100)
+    },
+    seeds: 4,
+};
+
+/// Wall clocks jump, and holders of leases must show it.
+pub const LEASES: Campaign = Campaign {
+    name: "leases alone, clocks",
+    live: |seed| alone(seed, &[Fault::WallClock], &["leases"], 250),
+    seeds: 4,
+};
+
+/// All nodes lose power at once, and those must show it who were answered before.
+pub const OUTAGES: Campaign = Campaign {
+    name: "writers alone, outages",
+    live: |seed| alone(seed, &[Fault::CrashAll], &READ, 100),
+    seeds: 4,
+};
+
 /// All of them.
-pub const ALL: [Campaign; 5] = [CALM, SLOW, CUTS, NEWCOMERS, CLOCKS];
+pub const ALL: [Campaign; 8] = [CALM, SLOW, CUTS, NEWCOMERS, CLOCKS, READERS, LEASES, OUTAGES];
 
 fn live(seed: u64, faults: &'static [Fault]) -> Lived {
     let (base, seconds, think_ms) = if faults.is_empty() { (PEACE, 2, 100) } else { (WAR, 8, 250) };
     run(seed, &Plan { faults, think_ms, lasts: Duration::from_secs(seconds), ..base }).map(drop)
+}
+
+/// Judged by some who see what clients see, and by nobody else.
+fn alone(seed: u64, faults: &'static [Fault], only: &'static [&'static str], think_ms: u64) -> Lived {
+    let seconds = 4 + think_ms / 100;
+    run(seed, &Plan { faults, only, think_ms, lasts: Duration::from_secs(seconds), ..WAR }).map(drop)
 }

@@ -8,11 +8,11 @@
 //! It is this node's: reads elsewhere are not seen, as a replica's are not in Redis. It starts anew with the state,
 //! whose time is then the best that is known of keys that nobody has used since.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use twox_hash::XxHash3_64;
 
-/// How many places there are: a megabyte.
+/// How many places there are: two megabytes.
 const PLACES: usize = 1 << 18;
 
 /// How long a tick is: well below a second, the unit of what is told. Two uses in one second may be a moment apart and
@@ -23,36 +23,35 @@ const TICK_MS: u64 = 100;
 pub struct Uses {
     /// The time of the state as it was opened or installed.
     since_ms: u64,
-    /// Ticks since then, at the end of the last use's.
-    ticks: Box<[AtomicU32]>,
+    /// The time at the end of the last use's tick, in ms.
+    used_ms: Box<[AtomicU64]>,
 }
 
 impl Uses {
     /// None yet, in a state that has reached this time.
     #[must_use]
     pub fn new(since_ms: u64) -> Self {
-        Self { since_ms, ticks: (0..PLACES).map(|_| AtomicU32::new(0)).collect() }
+        Self { since_ms, used_ms: (0..PLACES).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// The key that is stored at `address` is used.
     pub fn note(&self, address: &[u8], now_ms: u64) {
-        let ticks = now_ms.saturating_sub(self.since_ms).div_ceil(TICK_MS);
-        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+        let now_ms = now_ms.div_ceil(TICK_MS).saturating_mul(TICK_MS);
         let place = self.place(address);
-        if place.load(Ordering::Relaxed) < ticks {
-            place.store(ticks, Ordering::Relaxed);
+        if place.load(Ordering::Relaxed) < now_ms {
+            place.store(now_ms, Ordering::Relaxed);
         }
     }
 
     /// How many seconds ago that was last, at least.
     #[must_use]
     pub fn idle_seconds(&self, address: &[u8], now_ms: u64) -> u64 {
-        let used_ms = TICK_MS * u64::from(self.place(address).load(Ordering::Relaxed));
-        now_ms.saturating_sub(self.since_ms + used_ms) / 1000
+        let used_ms = self.place(address).load(Ordering::Relaxed).max(self.since_ms);
+        now_ms.saturating_sub(used_ms) / 1000
     }
 
-    fn place(&self, address: &[u8]) -> &AtomicU32 {
-        &self.ticks[XxHash3_64::oneshot(address) as usize % PLACES]
+    fn place(&self, address: &[u8]) -> &AtomicU64 {
+        &self.used_ms[XxHash3_64::oneshot(address) as usize % PLACES]
     }
 }
 
@@ -81,6 +80,10 @@ mod tests {
         assert_eq!(uses.idle_seconds(b"a", 6_010), 0);
         assert_eq!(uses.idle_seconds(b"a", 6_989), 0);
         assert_eq!(uses.idle_seconds(b"a", 7_000), 1);
+        // A state that has no time yet, and then that of the world.
+        let uses = Uses::new(0);
+        uses.note(b"a", 1_795_000_000_000);
+        assert_eq!(uses.idle_seconds(b"a", 1_795_000_003_000), 3);
         // The end of its tick is not told as the future.
         uses.note(b"b", 8_001);
         assert_eq!(uses.idle_seconds(b"b", 8_002), 0);

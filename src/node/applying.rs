@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -77,7 +78,7 @@ pub fn announce(hub: &Hub, kind: &'static str, db: u8, key: &Bytes, by_key: bool
 }
 
 impl Listener for Applying {
-    fn applied(&self, position: Position, applied: Applied) {
+    fn applied(&self, position: Position, came: Duration, applied: Applied) {
         self.metrics.hot.expired_keys.fetch_add(applied.expired, Ordering::Relaxed);
         let receivers = self.deliver(&applied.events);
         if applied.brought_any {
@@ -92,7 +93,7 @@ impl Listener for Applying {
         if applied.clock_ms > 0 {
             let living = position.term == self.followed_term.load(Ordering::Relaxed);
             let moment = Moment { clock_ms: applied.clock_ms, wall_ms: applied.wall_ms };
-            self.clock.applied(moment, living);
+            self.clock.applied(moment, came, living);
             self.deadline.send_if_modified(|deadline| {
                 std::mem::replace(deadline, applied.next_deadline) != applied.next_deadline
             });
@@ -104,13 +105,13 @@ impl Listener for Applying {
         }
     }
 
-    fn replaced(&self, machine: &Machine) {
+    fn replaced(&self, machine: &Machine, came: Duration) {
         let (moment, next_deadline) = {
             let view = machine.store().view(0);
             // A state that cannot be read is noticed by the next entry.
             (Moment::of(view.head()), crate::types::expiry::next_deadline(&view).unwrap_or(None))
         };
-        self.clock.applied(moment, false);
+        self.clock.applied(moment, came, false);
         self.waiting.ring_all();
         self.deadline.send_replace(next_deadline);
         if let Some(position) = machine.position() {

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
@@ -29,10 +30,11 @@ use crate::store::Store;
 
 /// Who hears of what was applied. Called in log order, from the task that applies; must not block.
 pub trait Listener: Send + Sync {
-    /// An entry was applied: `applied` is what it answered and what happened in it.
-    fn applied(&self, position: Position, applied: Applied);
-    /// The state was replaced by a snapshot.
-    fn replaced(&self, machine: &Machine);
+    /// An entry was applied: `applied` is what it answered and what happened in it. It `came` here then, by the monotonic
+    /// clock; it may have been much to do.
+    fn applied(&self, position: Position, came: Duration, applied: Applied);
+    /// The state was replaced by a snapshot, which `came` here then.
+    fn replaced(&self, machine: &Machine, came: Duration);
 }
 
 /// The replicated machine, for openraft.
@@ -112,6 +114,7 @@ impl StateMachine {
     }
 
     fn apply_entry(&mut self, entry: alias::EntryOf<Types>) {
+        let came = self.env.clock.monotonic();
         let position = Position { term: entry.log_id.leader_id.term, index: entry.log_id.index };
         let checksum = self.env.observer.as_ref().map(|_| match &entry.payload {
             EntryPayload::Normal(body) => crc32c::crc32c(&body.0),
@@ -138,7 +141,7 @@ impl StateMachine {
         };
         self.observe(position, checksum, &applied);
         self.show(position.index, shown);
-        self.listener.applied(position, applied);
+        self.listener.applied(position, came, applied);
     }
 
     /// Lets the checkpoint catch up when the buffer has grown far beyond its limit: memory is bounded by
@@ -205,6 +208,7 @@ impl RaftStateMachine<Types> for StateMachine {
             // openraft offers our own current snapshot at start; the state already holds it.
             return Ok(());
         };
+        let came = self.env.clock.monotonic();
         if let Err(error) = self.machine.install(&file.path) {
             self.fail(&error);
         }
@@ -218,7 +222,7 @@ impl RaftStateMachine<Types> for StateMachine {
                 }
             }
         }
-        self.listener.replaced(&self.machine);
+        self.listener.replaced(&self.machine, came);
         Ok(())
     }
 

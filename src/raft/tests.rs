@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -33,8 +34,8 @@ use crate::store::{self, Store};
 struct Nobody;
 
 impl Listener for Nobody {
-    fn applied(&self, _: Position, _: Applied) {}
-    fn replaced(&self, _: &Machine) {}
+    fn applied(&self, _: Position, _: Duration, _: Applied) {}
+    fn replaced(&self, _: &Machine, _: Duration) {}
 }
 
 /// A node's storage in `dir`.

@@ -1,7 +1,7 @@
 //! The program: reads the options, starts what they ask for, and turns signals into a clean stop.
 //!
 //! Exit codes: 0 after a clean stop, 1 when the node could not start, 2 for a mistake in the options, and
-//! those of [`quorate::env::Exit`] when a running node must not go on.
+//! those of [`quorate::env::Exit`] when its disk failed or a running node must not go on.
 
 mod dev;
 
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use quorate::config::{self, Config, Invocation, LogFormat};
+use quorate::node::StartError;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -36,9 +37,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quorate: {error:#}");
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let exit = error.downcast_ref::<StartError>().and_then(StartError::exit);
+    exit.and_then(|exit| u8::try_from(exit as i32).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn read_options() -> anyhow::Result<Invocation> {

@@ -262,7 +262,7 @@ impl WorkerHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Exit {
-    /// A write or sync of the log failed. The disk's state is unknown, so it is never retried.
+    /// A write or sync of the log failed, or it cannot be read. The disk's state is unknown, so it is never retried.
     LogFailed = 70,
     /// The state's store failed or a checksum did not match.
     StoreFailed = 71,

@@ -31,7 +31,6 @@ mod source;
 mod timekeeping;
 mod waiting;
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,6 +40,8 @@ use futures_util::future::OptionFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use gather::Contributor;
+pub use open::StartError;
+pub(crate) use open::doing;
 pub use progress::Progress;
 pub use propose::{AnswerReceiver, Answers};
 pub use read::Barrier;
@@ -49,13 +50,13 @@ use crate::commands::{self, Command, gate};
 use crate::config::{Config, Events, Settings};
 use crate::env::observer::Sight;
 use crate::env::{BoxFuture, DirLock, Env, TaskHandle};
-use crate::error::{ClientError, StoreError, text};
+use crate::error::{ClientError, text};
 use crate::machine::Machine;
 use crate::machine::entry::GroupBuilder;
 use crate::metrics::{CommandLabel, Metrics};
 use crate::mutants::{Mutant, planted};
 use crate::pubsub::Hub;
-use crate::raft::log::{self, Wal};
+use crate::raft::log::Wal;
 use crate::raft::wire::Request;
 use crate::raft::{Consensus, Identity, Member, PeerServer, Peers, Role, Service, StateMachine, Timers};
 use crate::session::{Registry, Session};
@@ -83,26 +84,6 @@ const HANDOVER: Duration = Duration::from_secs(2);
 const LOG_CACHE_BYTES: usize = 16 << 20;
 /// How long a stopping node waits for the answers of its clients' commands.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Why a node cannot start. The message is for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the data directory {0} is in use by another process")]
-    InUse(String),
-    #[error("{what}: {error}")]
-    Io { what: String, error: io::Error },
-    #[error(transparent)]
-    Log(#[from] log::OpenError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// Names what an I/O error happened to.
-pub(crate) fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
-    |error| StartError::Io { what: what.into(), error }
-}
 
 /// A running node.
 pub struct Node {

@@ -1,19 +1,54 @@
-//! What a node opens on its disk when it starts.
+//! What a node opens on its disk when it starts, and why it cannot.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::LOG_CACHE_BYTES;
 use super::figures::Figures;
-use super::{LOG_CACHE_BYTES, StartError, doing};
 use crate::commands::server::LatencyEvent;
 use crate::config::{Config, Settings};
 use crate::env::observer::Sight;
 use crate::env::{DirLock, Env, Exit};
+use crate::error::StoreError;
 use crate::metrics::Metrics;
 use crate::raft;
 use crate::raft::log::{self, Wal};
+
+/// Why a node cannot start. The message is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data directory {0} is in use by another process")]
+    InUse(String),
+    #[error("{what}: {error}")]
+    Io { what: String, error: io::Error },
+    #[error(transparent)]
+    Log(#[from] log::OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl StartError {
+    /// What the process should end with, if it should tell its supervisor that a disk has failed: the same as later.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Log(_) => Some(Exit::LogFailed),
+            Self::Store(_) => Some(Exit::StoreFailed),
+            Self::Io { error, .. } => (error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()))
+                .then_some(Exit::StoreFailed),
+            Self::InUse(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// Names what an I/O error happened to.
+pub(crate) fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    |error| StartError::Io { what: what.into(), error }
+}
 
 /// Takes the data directory for this process alone.
 pub fn take_lock(env: &Env, data: &Path) -> Result<Box<dyn DirLock>, StartError> {

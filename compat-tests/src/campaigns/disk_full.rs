@@ -12,8 +12,9 @@ use crate::workload::Workload;
 
 pub const CAMPAIGN: Campaign = Campaign {
     name: "disk-full",
-    about: "a node's disk, and then every disk, fills up under writers: growth is refused on all nodes, reads and DEL go \
-            on, and nobody has to start again when there is room",
+    about: "a node's disk, and then every disk, runs low under writers: growth is refused on all nodes, reads and DEL go \
+            on, and nobody has to start again when there is room; a node without a single free block may end, and \
+            the others go on",
     run,
 };
 
@@ -23,13 +24,15 @@ const ROUNDS: Rounds = Rounds { least: 2, release: 20 };
 const WRITES: u64 = 100;
 /// What is left to live on: less than nodes want, more than they need.
 const LEFT_BYTES: u64 = 96 << 20;
+/// What a node without a free block may end with: its log failed, its state failed.
+const CODES: [i32; 2] = [70, 71];
 
 fn run(extent: &mut Extent) -> Result<Report> {
     let mut lab = Lab::prepare(3, DISK_BYTES)?;
     cluster_for(&mut lab)?;
     let nodes = lab.cluster.addresses();
     let workload = Workload::start(&nodes, WRITERS, "disk-full");
-    let mut rounds = 0;
+    let (mut rounds, mut exhausted, mut ended) = (0, 0, 0);
     while extent.goes_on(rounds, &ROUNDS) {
         workload.wait_for(WRITES)?;
         let key = format!("kept:{rounds}");
@@ -57,6 +60,11 @@ fn run(extent: &mut Extent) -> Result<Report> {
             })?;
         }
         rounds += 1;
+        if rounds.is_multiple_of(2) {
+            let number = extent.dice.below(3);
+            ended += usize::from(exhaust(&mut lab, number, &workload)?);
+            exhausted += 1;
+        }
     }
     workload.wait_for(WRITES)?;
     let record = workload.finish()?;
@@ -66,9 +74,37 @@ fn run(extent: &mut Extent) -> Result<Report> {
     }
     let mut report = Report::default();
     report.add("disks filled and emptied", format!("{rounds} times, no node started again"));
+    report.add("disks without a free block", format!("{exhausted}, at a checkpoint; {ended} nodes ended"));
     report.add("writes", record.summary());
     report.add_detail("digest of all nodes", agree(&lab.cluster)?);
     Ok(report)
+}
+
+/// Takes the last block of a disk, and has the node make a checkpoint. Returns whether that was its end. The others go on
+/// either way, and with room it has everything.
+fn exhaust(lab: &mut Lab, number: usize, workload: &Workload) -> Result<bool> {
+    lab.volumes[number].fill(0)?;
+    let others: Vec<_> =
+        (0..3).filter(|&other| other != number).map(|other| lab.node(other).listen).collect();
+    let node = lab.node(number);
+    let has_ended = ask(node.listen, &["SAVE"]).is_err();
+    if has_ended {
+        let code = node.wait_exit()?.code();
+        ensure!(
+            code.is_some_and(|code| CODES.contains(&code)),
+            "it ended with {code:?}:\n{}",
+            node.log_tail()?
+        );
+    }
+    for &other in &others {
+        wait_for(&format!("{other} to go on"), PATIENCE, || Ok(ask(other, &["DEL", "growth"]).ok()))?;
+    }
+    lab.volumes[number].empty()?;
+    if has_ended {
+        lab.node(number).restart()?;
+    }
+    workload.wait_for(WRITES)?;
+    Ok(has_ended)
 }
 
 fn is_refused(reply: Result<Reply>) -> bool {

@@ -12,8 +12,10 @@ use rustix::process::Signal;
 
 use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, cluster_for};
 use crate::client::{Connection, ask};
+use crate::cluster::PATIENCE;
 use crate::lab::Lab;
 use crate::reply::Reply;
+use crate::wait_for;
 
 pub const CAMPAIGN: Campaign = Campaign {
     name: "failover",
@@ -67,6 +69,10 @@ fn run(extent: &mut Extent) -> Result<Report> {
             Kind::Partition => lab.network.isolate(leader)?,
             Kind::Pause => lab.cluster.nodes[leader].signal(Signal::STOP)?,
             Kind::HandOver => drop(ask(address, &["FAILOVER"])?),
+        }
+        if kind == Kind::HandOver {
+            // The answer comes before it is done.
+            wait_for("another leader", PATIENCE, || Ok((lab.cluster.leader()? != leader).then_some(())))?;
         }
         counters.iter().try_for_each(|each| each.go_on(CALLS))?;
         match kind {
@@ -166,7 +172,7 @@ impl Counting {
     /// Waits for more calls.
     fn go_on(&self, calls: usize) -> Result<()> {
         let goal = self.calls.load(Ordering::Relaxed) + calls;
-        crate::wait_for("increments", Duration::from_secs(30), || {
+        wait_for("increments", Duration::from_secs(30), || {
             let enough = self.calls.load(Ordering::Relaxed) >= goal;
             ensure!(enough || !self.thread.is_finished(), "a client gave up");
             Ok(enough.then_some(()))

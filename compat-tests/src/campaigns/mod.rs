@@ -10,7 +10,7 @@ mod failover;
 mod faults;
 mod fuzz;
 mod mutants;
-mod power_cut;
+pub mod power_cut;
 mod sim;
 mod sync_error;
 pub mod table;

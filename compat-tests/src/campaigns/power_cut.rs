@@ -1,9 +1,11 @@
 //! Power cuts: of a node, of the leader, of all nodes at once, under writers.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
 use crate::lab::Lab;
+use crate::lab::syscalls::LyingDisk;
+use crate::lab::volume::Volume;
 use crate::workload::Workload;
 
 pub const CAMPAIGN: Campaign = Campaign {
@@ -66,4 +68,31 @@ fn run(extent: &mut Extent) -> Result<Report> {
     report.add_detail("digest of all nodes", digest);
     ensure!(of_one.min(of_leader).min(of_all) > 0, "not every kind of cut happened");
     Ok(report)
+}
+
+/// What the campaign would find of nodes that acknowledge what is not on their disks: here the disks lie about that. An
+/// error says that it finds nothing.
+pub fn finds_lost_syncs() -> Result<String> {
+    let mut lab = Lab::prepare(3, DISK_BYTES)?;
+    cluster_for(&mut lab)?;
+    let workload = Workload::start(&lab.cluster.addresses(), WRITERS, "power-cut");
+    workload.wait_for(WRITES)?;
+    let pids = lab.cluster.nodes.iter().map(|node| node.pid().context("it runs"));
+    let lies = pids.map(|pid| LyingDisk::of(pid?)).collect::<Result<Vec<_>>>()?;
+    workload.wait_for(WRITES)?;
+    lab.volumes.iter().try_for_each(Volume::cut_power)?;
+    drop(lies);
+    (0..3).try_for_each(|number| lab.cut_power(number))?;
+    // A node may as well not start: it misses what it has voted, or its log has a hole.
+    let started = lab.cluster.start_all();
+    let record = workload.finish()?;
+    if let Err(error) = started {
+        return Ok(format!("{error:#}"));
+    }
+    match lab.cluster.addresses().into_iter().try_for_each(|node| record.check(node)) {
+        Err(error) => Ok(format!("{error:#}")),
+        Ok(()) => {
+            bail!("nothing is lost without syncs, so that power cuts prove nothing: {}", record.summary())
+        }
+    }
 }

@@ -1,17 +1,21 @@
 //! Disks that fail to sync, at each of a node's first syncs.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
+use crate::client::ask;
+use crate::cluster::Node;
+use crate::lab::syscalls::FailingDisk;
 use crate::lab::{Lab, syscalls};
 use crate::workload::Workload;
 
 pub const CAMPAIGN: Campaign = Campaign {
     name: "sync-error",
-    about: "a node's k-th sync fails, and all after it: it ends by itself, the cluster goes on, and on a good disk \
-            the node comes back with all that was acknowledged",
+    about: "a node's k-th sync fails, and all after it, or the first of its state: it ends by itself, the cluster goes \
+            on, and on a good disk the node comes back with all that was acknowledged",
     run,
 };
 
@@ -20,15 +24,17 @@ const WRITERS: usize = 8;
 const SYNCS: usize = 50;
 const ROUNDS: Rounds = Rounds { least: 4, release: SYNCS };
 const WRITES: u64 = 50;
-/// What the node may end with: it could not start, its log failed, its store failed.
-const CODES: [i32; 3] = [1, 70, 71];
+/// How often it is the state's sync that fails instead.
+const STATE_EVERY: usize = 4;
+/// What the node may end with: its log failed, its state failed.
+const CODES: [i32; 2] = [70, 71];
 
 fn run(extent: &mut Extent) -> Result<Report> {
     let mut lab = Lab::prepare(3, DISK_BYTES)?;
     cluster_for(&mut lab)?;
     let workload = Workload::start(&lab.cluster.addresses(), WRITERS, "sync-error");
     let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
-    let mut rounds = 0;
+    let (mut rounds, mut states) = (0, 0);
     while extent.goes_on(rounds, &ROUNDS) {
         let step = if extent.is_short() { SYNCS / ROUNDS.least } else { 1 };
         let sync = 1 + rounds * step % SYNCS;
@@ -47,6 +53,12 @@ fn run(extent: &mut Extent) -> Result<Report> {
         let node = lab.node(number);
         node.launcher = launcher;
         node.restart()?;
+        if rounds.is_multiple_of(STATE_EVERY) {
+            fail_state(lab.node(number))?;
+            states += 1;
+            workload.wait_for(WRITES)?;
+            lab.node(number).restart()?;
+        }
         rounds += 1;
     }
     workload.wait_for(WRITES)?;
@@ -55,7 +67,25 @@ fn run(extent: &mut Extent) -> Result<Report> {
     let mut report = Report::default();
     report.add("nodes whose disk failed", rounds);
     report.add("exit codes", format!("{codes:?}"));
+    report.add("nodes whose state failed", format!("{states}, each with code 71"));
     report.add("writes", record.summary());
     report.add_detail("digest of all nodes", agree(&lab.cluster)?);
     Ok(report)
+}
+
+/// The state cannot be synced, while the log can.
+fn fail_state(node: &mut Node) -> Result<()> {
+    let state = node.data.join("state");
+    let current = state.join(fs::read_to_string(state.join("CURRENT"))?.trim()).join("data.mdb");
+    let disk = FailingDisk::of_file(node.pid().context("it runs")?, &current)?;
+    // Whoever asks for a checkpoint gets no answer, or an error.
+    let answer = ask(node.listen, &["SAVE"]);
+    let status = node.wait_exit().with_context(|| format!("SAVE: {answer:?}"))?;
+    drop(disk);
+    ensure!(
+        status.code() == Some(71),
+        "the state's sync failed, and it ended with {status}:\n{}",
+        node.log_tail()?
+    );
+    Ok(())
 }

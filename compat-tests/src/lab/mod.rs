@@ -1,7 +1,7 @@
 //! A cluster whose nodes have a network and a disk of their own, so that both can fail.
 //!
 //! Each node runs in a network namespace, on one end of a cable to a switch; its data lies on an ext4 in a file. Cables
-//! are cut and slowed, file systems are cut from their power, filled and flipped, processes are stopped and killed,
+//! are cut and slowed, disks are cut from their power, broken and filled, processes are stopped and killed,
 //! system calls are delayed and failed, wall clocks are set: all with the kernel's own means, and nothing in the
 //! node knows. It takes root; what is missing on a machine is said, with how to get it.
 //!
@@ -25,7 +25,6 @@ use volume::Volume;
 
 /// A cluster that things can happen to.
 pub struct Lab {
-    // In the order in which they have to go.
     pub cluster: Cluster,
     pub volumes: Vec<Volume>,
     pub network: Network,
@@ -75,6 +74,14 @@ impl Lab {
         self.volumes[number].cut_power()?;
         self.cluster.nodes[number].kill();
         self.volumes[number].remount()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.cluster.nodes.iter_mut().for_each(Node::kill);
+        // Nobody uses them now, and the directory that they are in cannot go before them.
+        self.volumes.clear();
     }
 }
 

@@ -57,7 +57,7 @@ pub const STRIKES: [Strike; 16] = [
     Strike { name: "power cut of one", target: any, run: cut_power },
     Strike { name: POWER_CUT_ALL, target: all, run: cut_power },
     Strike { name: SYNC_ERROR, target: any, run: fail_syncs },
-    Strike { name: "dead disk", target: any, run: fail_disk },
+    Strike { name: "block errors", target: any, run: fail_blocks },
 ];
 
 pub const WEATHERS: [Weather; 4] = [
@@ -194,9 +194,9 @@ fn fail_syncs(scene: &mut Scene, nodes: &[usize]) -> Result<()> {
     scene.lab.node(nodes[0]).start()
 }
 
-/// The file system takes nothing more, not even in memory: the node ends by itself.
-fn fail_disk(scene: &mut Scene, nodes: &[usize]) -> Result<()> {
-    scene.lab.volumes[nodes[0]].cut_power()?;
+/// Every block fails, below a file system that knows of nothing: the node ends by itself.
+fn fail_blocks(scene: &mut Scene, nodes: &[usize]) -> Result<()> {
+    scene.lab.volumes[nodes[0]].break_blocks()?;
     scene.wait_disk_failure(nodes[0])?;
     scene.goes_on()?;
     scene.lab.volumes[nodes[0]].remount()?;

@@ -348,7 +348,8 @@ mod tests {
         let limit = Limit { time: Duration::from_micros(1), requests: u64::MAX };
         let tally = load.run_at(5e9, limit, &AtomicBool::new(false)).expect("the server answers");
         assert_eq!(tally.replies.count, 5_000);
-        assert!(tally.latency.percentile_us(99.0) > tally.elapsed.as_micros() as f64 / 2.0);
+        // The last one has waited all the time, up to the width of a bucket.
+        assert!(tally.latency.percentile_us(100.0) > tally.elapsed.as_micros() as f64 * 0.9);
     }
 
     #[test]

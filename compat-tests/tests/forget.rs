@@ -91,6 +91,9 @@ fn a_living_member_that_is_taken_out_ends() -> Result<()> {
     let nodes = cluster.addresses();
     let (leader, gone) = (cluster.leader()?, cluster.follower()?);
     let id = name(nodes[gone])?;
+    // Who has not heard yet that it is a member asks to become one, and is let in.
+    ask(nodes[leader], &["SET", "before", "1"])?;
+    ask(nodes[gone], &["GET", "before"])?;
     ensure!(forget(nodes[leader], &id)? == "OK");
     let code = cluster.nodes[gone].wait_exit()?.code();
     ensure!(code == Some(FORGOTTEN), "it ended with {code:?}:\n{}", cluster.nodes[gone].log_tail()?);

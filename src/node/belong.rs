@@ -48,6 +48,12 @@ impl Belonging {
             if is_known {
                 self.note_admission();
                 let is_well = now.leader.is_some() && self.identity.admitted;
+                let admission = async {
+                    if self.identity.admitted {
+                        std::future::pending::<()>().await;
+                    }
+                    self.consensus.settled().await;
+                };
                 let silence = async {
                     if is_well {
                         std::future::pending::<()>().await;
@@ -56,12 +62,16 @@ impl Belonging {
                 };
                 tokio::select! {
                     changed = view.changed() => if changed.is_err() { return },
+                    () = admission => {}
                     () = silence => if now.leader.is_none() { self.ask(&now, others.next()).await },
                 }
                 continue;
             }
             self.ask(&now, others.next()).await;
-            self.env.clock.sleep(RETRY).await;
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return },
+                () = self.env.clock.sleep(RETRY) => {}
+            }
         }
     }
 

@@ -335,6 +335,16 @@ impl Consensus {
         is_applied && membership.voter_ids().any(|voter| voter == self.identity().node)
     }
 
+    /// Waits until this node is settled, as long as it takes.
+    pub async fn settled(&self) {
+        let mut metrics = self.raft.metrics();
+        while !self.is_settled() {
+            if metrics.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Finishes a membership change that an earlier leader left half done.
     ///
     /// # Errors

@@ -14,6 +14,9 @@ use crate::env::observer::{AppliedEntry, Sight};
 /// How much faster than time the fastest clock of the cluster goes, in thousandths; see `campaign`.
 pub const DRIFT: i128 = 50;
 
+/// By which part of its time a leader's clock may be faster than its own, as a wall clock draws it; see `node::clock`.
+const SLEW: i128 = 10_000;
+
 #[derive(Default)]
 pub struct KeysEndInTime {
     /// Whether clocks drift at all.
@@ -35,7 +38,8 @@ impl KeysEndInTime {
     /// By how many ms a fast clock is ahead after so long.
     fn drifted(&self, time: Duration) -> i128 {
         let ms = i128::try_from(time.as_millis()).unwrap_or(i128::MAX / DRIFT);
-        if self.drift { 1 + ms * DRIFT / 1_000 } else { 0 }
+        let drawn = ms / SLEW;
+        drawn + if self.drift { 1 + ms * DRIFT / 1_000 } else { 0 }
     }
 
     /// How far ahead the time may be. Each of two was rounded down to a millisecond.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
+use super::{Campaign, DISK_BYTES, DISK_FAILED, Extent, Report, Rounds, agree, cluster_for};
 use crate::client::ask;
 use crate::cluster::PATIENCE;
 use crate::lab::Lab;
@@ -24,8 +24,6 @@ const ROUNDS: Rounds = Rounds { least: 2, release: 20 };
 const WRITES: u64 = 100;
 /// What is left to live on: less than nodes want, more than they need.
 const LEFT_BYTES: u64 = 96 << 20;
-/// What a node without a free block may end with: its log failed, its state failed.
-const CODES: [i32; 2] = [70, 71];
 
 fn run(extent: &mut Extent) -> Result<Report> {
     let mut lab = Lab::prepare(3, DISK_BYTES)?;
@@ -91,7 +89,7 @@ fn exhaust(lab: &mut Lab, number: usize, workload: &Workload) -> Result<bool> {
     if has_ended {
         let code = node.wait_exit()?.code();
         ensure!(
-            code.is_some_and(|code| CODES.contains(&code)),
+            code.is_some_and(|code| DISK_FAILED.contains(&code)),
             "it ended with {code:?}:\n{}",
             node.log_tail()?
         );

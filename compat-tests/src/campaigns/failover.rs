@@ -68,11 +68,11 @@ fn run(extent: &mut Extent) -> Result<Report> {
             Kind::Kill => lab.cluster.nodes[leader].kill(),
             Kind::Partition => lab.network.isolate(leader)?,
             Kind::Pause => lab.cluster.nodes[leader].signal(Signal::STOP)?,
-            Kind::HandOver => drop(ask(address, &["FAILOVER"])?),
-        }
-        if kind == Kind::HandOver {
-            // The answer comes before it is done.
-            wait_for("another leader", PATIENCE, || Ok((lab.cluster.leader()? != leader).then_some(())))?;
+            Kind::HandOver => {
+                ask(address, &["FAILOVER"])?;
+                // The answer comes before it is done.
+                wait_for("another leader", PATIENCE, || Ok((lab.cluster.leader()? != leader).then_some(())))?;
+            }
         }
         counters.iter().try_for_each(|each| each.go_on(CALLS))?;
         match kind {

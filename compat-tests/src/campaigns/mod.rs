@@ -51,6 +51,9 @@ pub const BUILT: [Campaign; 3] = [mutants::CAMPAIGN, sim::CAMPAIGN, fuzz::CAMPAI
 /// The size of a node's disk. Nodes want some of it to be left free.
 const DISK_BYTES: u64 = 2 << 30;
 
+/// What a node may end with whose disk fails: its log failed, its state failed.
+const DISK_FAILED: [i32; 2] = [70, 71];
+
 /// How much is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Length {

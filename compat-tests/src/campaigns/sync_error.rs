@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Campaign, DISK_BYTES, Extent, Report, Rounds, agree, cluster_for};
+use super::{Campaign, DISK_BYTES, DISK_FAILED, Extent, Report, Rounds, agree, cluster_for};
 use crate::client::ask;
 use crate::cluster::Node;
 use crate::lab::syscalls::FailingDisk;
@@ -26,8 +26,6 @@ const ROUNDS: Rounds = Rounds { least: 4, release: SYNCS };
 const WRITES: u64 = 50;
 /// How often it is the state's sync that fails instead.
 const STATE_EVERY: usize = 4;
-/// What the node may end with: its log failed, its state failed.
-const CODES: [i32; 2] = [70, 71];
 
 fn run(extent: &mut Extent) -> Result<Report> {
     let mut lab = Lab::prepare(3, DISK_BYTES)?;
@@ -46,7 +44,7 @@ fn run(extent: &mut Extent) -> Result<Report> {
         node.start()?;
         let status = node.wait_exit().with_context(|| format!("after its sync number {sync} failed"))?;
         let code = status.code().with_context(|| format!("sync {sync}: {status}"))?;
-        ensure!(CODES.contains(&code), "sync {sync}: it ended with {code}:\n{}", node.log_tail()?);
+        ensure!(DISK_FAILED.contains(&code), "sync {sync}: it ended with {code}:\n{}", node.log_tail()?);
         *codes.entry(code).or_default() += 1;
         // Two of three go on.
         workload.wait_for(WRITES)?;

@@ -184,10 +184,9 @@ impl Population {
     const NAME_BYTES_MAX: usize = 127;
 
     fn parse(args: &mut Args) -> Result<Self> {
-        const NEGATIVE: ClientError = ClientError::fixed("ERR value is out of range, must be positive");
         let positive = |args: &mut Args| {
             let given = number::parse_int(&args.bytes()?).and_then(|given: i64| u64::try_from(given).ok());
-            Ok::<_, Failure>(given.ok_or(NEGATIVE)?)
+            Ok::<_, Failure>(given.ok_or(text::OUT_OF_RANGE)?)
         };
         let (db, count) = (args.db, positive(args)?);
         let prefix = if args.is_empty() { Bytes::from_static(b"key") } else { args.bytes()? };

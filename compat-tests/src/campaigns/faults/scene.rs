@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
+use super::super::DISK_FAILED;
 use super::classes::{Strike, Weather};
 use crate::client::pause;
 use crate::dice::Dice;
@@ -16,8 +17,6 @@ const GOING: u64 = 50;
 /// one, and clients give up before the other.
 const SHORT: Duration = Duration::from_millis(1_000);
 const LONG: Duration = Duration::from_millis(4_000);
-/// What a node may end with when its disk fails: its log failed, its store failed.
-const CODES: [i32; 2] = [70, 71];
 
 /// Where it happens.
 pub struct Scene {
@@ -82,7 +81,7 @@ impl Scene {
         let node = self.lab.node(number);
         let status = node.wait_exit()?;
         match status.code() {
-            Some(code) => ensure!(CODES.contains(&code), "it ended with {code}:\n{}", node.log_tail()?),
+            Some(code) => ensure!(DISK_FAILED.contains(&code), "it ended with {code}:\n{}", node.log_tail()?),
             None => bail!("it ended with {status}:\n{}", node.log_tail()?),
         }
         Ok(())

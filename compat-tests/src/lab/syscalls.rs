@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait_for;
@@ -71,8 +71,12 @@ impl Tracer {
             .context("strace: apt-get install strace")?;
         let mut tracer = Self(tracer);
         wait_for("strace to see all threads", Duration::from_secs(10), || {
-            ensure!(tracer.0.try_wait()?.is_none(), "strace ended");
-            Ok(tracer.sees_all_of(pid)?.then_some(()))
+            match tracer.0.try_wait()? {
+                None => Ok(tracer.sees_all_of(pid)?.then_some(())),
+                // The first sync that was changed has ended the process.
+                Some(end) if end.success() => Ok(Some(())),
+                Some(end) => bail!("strace ended: {end}"),
+            }
         })?;
         Ok(tracer)
     }

@@ -1,6 +1,5 @@
 //! What campaigns came to, as a table for the README.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -21,12 +20,9 @@ pub struct Row {
     pub report: Option<Report>,
 }
 
-/// A row for each.
-#[must_use]
-pub fn table(rows: &[Row]) -> String {
-    let mut text =
-        "| campaign | seed | minutes | what it did | verdict |\n| --- | --- | --- | --- | --- |\n".to_owned();
-    for Row { name, seed, time, report } in rows {
+impl Row {
+    fn line(&self) -> String {
+        let Self { name, seed, time, report } = self;
         let minutes = time.as_secs_f64() / 60.0;
         let figures = report
             .iter()
@@ -34,17 +30,48 @@ pub fn table(rows: &[Row]) -> String {
             .map(|(name, figure)| format!("{name}: {figure}"));
         let figures = figures.collect::<Vec<_>>().join("; ").replace('|', "\\|");
         let verdict = if report.is_some() { "passed" } else { "**failed**" };
-        writeln!(text, "| `{name}` | {seed} | {minutes:.1} | {figures} | {verdict} |")
-            .expect("a text takes all");
+        format!("| `{name}` | {seed} | {minutes:.1} | {figures} | {verdict} |\n")
+    }
+}
+
+/// A line for each campaign, in the order of `names`: that of its row if it has one, or else that of the table `before`.
+#[must_use]
+pub fn table<'n>(names: impl Iterator<Item = &'n str>, rows: &[Row], before: &str) -> String {
+    let mut text =
+        "| campaign | seed | minutes | what it did | verdict |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    for name in names {
+        match rows.iter().find(|row| row.name == name) {
+            Some(row) => text.push_str(&row.line()),
+            None => {
+                let start = format!("| `{name}` |");
+                text.extend(before.split_inclusive('\n').filter(|line| line.starts_with(&start)));
+            }
+        }
     }
     text
 }
 
-/// Puts the table into the README.
-pub fn write(table: &str) -> Result<()> {
+/// Brings the README's table up to date; the other campaigns' lines stay.
+pub fn write<'n>(names: impl Iterator<Item = &'n str>, rows: &[Row]) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let text = fs::read_to_string(&path)?;
     let (head, rest) = text.split_once(BEGIN).context("no place for the table")?;
-    let (_, tail) = rest.split_once(END).context("no end of the place for the table")?;
-    Ok(fs::write(path, [head, BEGIN, table, END, tail].concat())?)
+    let (before, tail) = rest.split_once(END).context("no end of the place for the table")?;
+    Ok(fs::write(path, [head, BEGIN, &table(names, rows, before), END, tail].concat())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_run_is_replaced() {
+        let row = |name, report| Row { name, seed: 7, time: Duration::from_secs(90), report };
+        let mut passed = Report::default();
+        passed.add("cuts", "3|4");
+        let before = table(["a", "b"].into_iter(), &[row("a", None), row("b", None)], "");
+        let after = table(["a", "c", "b"].into_iter(), &[row("b", Some(passed))], &before);
+        let lines = after.lines().skip(2).collect::<Vec<_>>();
+        assert_eq!(lines, ["| `a` | 7 | 1.5 |  | **failed** |", r"| `b` | 7 | 1.5 | cuts: 3\|4 | passed |"]);
+    }
 }

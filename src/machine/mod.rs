@@ -48,6 +48,8 @@ pub struct Position {
 pub struct Applied {
     /// What became of this node's own groups in it.
     pub outcomes: Vec<Outcome>,
+    /// Which groups ran, of any node, and what was answered to them.
+    pub ran: Vec<(GroupHeader, Arc<Vec<Reply>>)>,
     /// What subscribers are told, in order.
     pub events: Vec<Event>,
     /// What those are told who keep copies, in order; see [`Effects`](crate::store::Effects).
@@ -197,7 +199,7 @@ impl Machine {
             while let Some((group, commands)) =
                 entry.next_group().map_err(|error| StoreError::Corrupt(error.to_string()))?
             {
-                applied.outcomes.extend(self.apply_group(&mut tx, &group, commands, &mut words)?);
+                self.apply_group(&mut tx, &group, commands, &mut words, &mut applied)?;
             }
             applied.next_deadline = expiry::next_deadline(&tx)?;
             if applied.next_deadline.is_some_and(|deadline| deadline <= clock) {
@@ -230,11 +232,15 @@ impl Machine {
         group: &GroupHeader,
         mut commands: Commands,
         words: &mut usize,
-    ) -> Result<Option<Outcome>, StoreError> {
+        applied: &mut Applied,
+    ) -> Result<(), StoreError> {
         let ours = (group.node, group.boot) == self.local;
         match self.stamp.origins.admit(group) {
-            Admission::Repeat => return Ok(None),
-            Admission::Gap => return Ok(ours.then_some(Outcome::Refused { sequence: group.sequence })),
+            Admission::Repeat => return Ok(()),
+            Admission::Gap => {
+                applied.outcomes.extend(ours.then_some(Outcome::Refused { sequence: group.sequence }));
+                return Ok(());
+            }
             Admission::Apply => {}
         }
         tx.effects.shortage = group.shortage;
@@ -260,8 +266,10 @@ impl Machine {
         (tx.effects.author, tx.effects.shortage) = (None, None);
         let replies = Arc::new(replies);
         self.stamp.origins.answer(group, Arc::clone(&replies));
+        applied.ran.push((*group, Arc::clone(&replies)));
         let (sequence, called) = (group.sequence, Arc::new(calls));
-        Ok(ours.then_some(Outcome::Answered { sequence, replies, called }))
+        applied.outcomes.extend(ours.then_some(Outcome::Answered { sequence, replies, called }));
+        Ok(())
     }
 
     /// The answers to this node's own groups that the state still keeps: after a snapshot was installed,
@@ -275,13 +283,6 @@ impl Machine {
             Outcome::Answered { sequence, replies, called }
         };
         kept.map(answered).collect()
-    }
-
-    /// What was answered to a group, as long as the state keeps it.
-    #[must_use]
-    pub fn answers(&self, group: &GroupHeader) -> Option<&[Reply]> {
-        let mut kept = self.stamp.origins.answers(group.node, group.boot);
-        kept.find(|(sequence, _)| *sequence == group.sequence).map(|(_, replies)| &replies[..])
     }
 
     /// Begins a checkpoint of the state as it is now. `false` if the last one is still being written.

@@ -21,7 +21,7 @@ use super::wire;
 use crate::env::observer::{AppliedEntry, GroupId, Place, Sight};
 use crate::env::{Env, Exit};
 use crate::error::StoreError;
-use crate::machine::entry::{Entry, GroupHeader};
+use crate::machine::entry::GroupHeader;
 use crate::machine::{Applied, Machine, Outcome, Position, Stamp};
 use crate::metrics::Metrics;
 use crate::mutants::{Mutant, planted};
@@ -90,21 +90,18 @@ impl StateMachine {
     }
 
     /// Tells whoever looks on, and wants to know, what an entry was and what was answered to it.
-    fn show(&self, index: u64, body: Option<Bytes>) {
+    fn show(&self, index: u64, body: Option<Bytes>, applied: &Applied) {
         let (Some(observer), Some(body)) = (&self.env.observer, body) else { return };
-        let mut answers = Vec::new();
-        // It was just read.
-        let mut entry = Entry::decode(body.clone());
-        while let Ok(Some((group, _))) = entry.as_mut().map_or(Ok(None), Entry::next_group) {
-            let replies = self.machine.answers(&group).unwrap_or_default().iter().map(|reply| {
-                let mut bytes = BytesMut::new();
-                encode(reply, Protocol::Resp2, &mut bytes);
-                bytes.freeze()
-            });
-            let GroupHeader { node, boot, sequence, .. } = group;
-            answers.push((GroupId { node, boot, sequence }, replies.collect()));
-        }
-        observer.saw(&Sight::Ran { index, body, answers });
+        let answer = |reply| {
+            let mut bytes = BytesMut::new();
+            encode(reply, Protocol::Resp2, &mut bytes);
+            bytes.freeze()
+        };
+        let answers = applied.ran.iter().map(|(group, replies)| {
+            let GroupHeader { node, boot, sequence, .. } = *group;
+            (GroupId { node, boot, sequence }, replies.iter().map(answer).collect())
+        });
+        observer.saw(&Sight::Ran { index, body, answers: answers.collect() });
     }
 
     /// A failed store ends the node at once: openraft would only stop its core, and clients would wait.
@@ -140,7 +137,7 @@ impl StateMachine {
             },
         };
         self.observe(position, checksum, &applied);
-        self.show(position.index, shown);
+        self.show(position.index, shown, &applied);
         self.listener.applied(position, came, applied);
     }
 

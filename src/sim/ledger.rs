@@ -20,7 +20,7 @@ use super::check::{Verdict, history};
 use super::client::Answer;
 use super::recorder::{nanoseconds, value};
 use crate::env::observer::{GroupId, Sight, Source};
-use crate::machine::entry::{Call, Entry, Proposed};
+use crate::machine::entry::{Call, Entry, GroupHeader, Proposed};
 
 /// What is known so far. Cheap to clone.
 #[derive(Clone, Default)]
@@ -191,23 +191,23 @@ impl Numbered {
             let clock_ms = entry.clock_ms;
             last += 1;
             numbered.log.insert(last, Logged { clock_ms, ..Logged::default() });
-            let mut answers = ran.answers.iter();
-            while let Some((_, mut commands)) =
+            let mut answers = ran.answers.iter().peekable();
+            while let Some((header, mut commands)) =
                 entry.next_group().map_err(|error| unreadable(error.to_string()))?
             {
-                let (group, replies) = answers.next().ok_or_else(|| unreadable("no answers".into()))?;
-                // One that was refused has no answers; one that was sent again counts once.
-                let is_again = counted.contains(group);
-                numbered.repeated += u64::from(is_again);
-                if replies.is_empty() || is_again {
+                let GroupHeader { node, boot, sequence, .. } = header;
+                let group = GroupId { node, boot, sequence };
+                // One that was refused, or has run before, did not run.
+                let Some((_, replies)) = answers.next_if(|(ran, _)| *ran == group) else {
+                    numbered.repeated += u64::from(counted.contains(&group));
                     continue;
-                }
-                counted.insert(*group);
+                };
+                counted.insert(group);
                 for (place, reply) in replies.iter().enumerate() {
                     let command = commands.next_command().map_err(|error| unreadable(error.to_string()))?;
                     let command = command.ok_or_else(|| unreadable("more answers than commands".into()))?;
                     last += 1;
-                    numbered.places.insert((*group, place), last);
+                    numbered.places.insert((group, place), last);
                     numbered.log.insert(last, logged(clock_ms, &command, reply));
                 }
             }
@@ -280,8 +280,11 @@ mod tests {
         let mut group = GroupBuilder::default();
         commands.iter().for_each(|command| group.push(command));
         let body = encode(clock_ms, 0, 7, &[group.seal(1, 1, sequence, 0)]);
-        let replies = replies.iter().map(|reply| Bytes::from_static(reply.as_bytes())).collect();
-        Sight::Ran { index, body, answers: vec![(GroupId { sequence, ..GROUP }, replies)] }
+        Sight::Ran { index, body, answers: vec![(GroupId { sequence, ..GROUP }, bytes(replies))] }
+    }
+
+    fn bytes(replies: &[&'static str]) -> Vec<Bytes> {
+        replies.iter().map(|reply| Bytes::from_static(reply.as_bytes())).collect()
     }
 
     fn plain(index: u64, clock_ms: u64, words: &str, reply: &'static str) -> Sight {
@@ -361,10 +364,30 @@ mod tests {
     fn a_group_counts_once() {
         let one = Proposed::Plain(call("INCR n"));
         let again = ran(2, 1, 200, std::slice::from_ref(&one), &[":1\r\n"]);
-        let log = [ran(1, 1, 100, &[one], &[":1\r\n"]), again];
+        let Sight::Ran { index, body, .. } = again.clone() else { unreachable!("it is one") };
+        let not_again = Sight::Ran { index, body, answers: Vec::new() };
+        let log = [ran(1, 1, 100, &[one], &[":1\r\n"]), not_again];
         let incr = ("INCR n", (0, 9), ":1\r\n", from_log(1));
         check(&log, &[incr, ("GET n", (10, 11), "$1\r\n1\r\n", from_state(2))], "");
         check(&log, &[incr, ("GET n", (10, 11), "$1\r\n2\r\n", from_state(2))], "should be 1");
+        check(&[log[0].clone(), again], &[incr], "nobody can have had done");
+    }
+
+    /// A node may start again and propose something before what it proposed last is in the log: seed 20261543.
+    #[test]
+    fn two_boots_of_a_node_in_one_entry() {
+        let incr = Proposed::Plain(call("INCR n"));
+        let sealed = [1, 2].map(|boot| {
+            let mut group = GroupBuilder::default();
+            group.push(&incr);
+            group.seal(1, boot, 1, 0)
+        });
+        let ids = [1, 2].map(|boot| GroupId { boot, ..GROUP });
+        let answers = vec![(ids[0], bytes(&[":1\r\n"])), (ids[1], bytes(&[":2\r\n"]))];
+        let log = [Sight::Ran { index: 1, body: encode(100, 0, 7, &sealed), answers }];
+        let second = ("INCR n", (5, 9), ":2\r\n", Some(Source::Log { group: ids[1], place: 0 }));
+        check(&log, &[("INCR n", (0, 1), "?", None), second], "");
+        check(&log, &[second], "nobody can have had done");
     }
 
     #[test]

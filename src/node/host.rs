@@ -13,7 +13,7 @@ use crate::commands::host::{
     ClientsInfo, CommandInfo, CpuInfo, DatabaseInfo, Follower, Following, Host, MemoryInfo, NodeInfo,
     PauseScope, PersistenceInfo, RaftInfo, Replication, ServerInfo, StatsInfo, Topology,
 };
-use crate::commands::server::{LatencyEvent, LatencyMonitor, SlowLog};
+use crate::commands::server::{LatencyEvent, LatencyMonitor, Said, SlowLog};
 use crate::commands::{self, host};
 use crate::config::Events;
 use crate::error::ClientError;
@@ -49,9 +49,9 @@ impl Node {
     }
 
     /// A command took long.
-    pub fn record_slow(&self, argv: &[Bytes], took: Duration, client: &Client) {
+    pub fn record_slow(&self, said: &Said, took: Duration, client: &Client) {
         let (wall_ms, entries_max) = (self.env.clock.wall_ms(), self.settings.slowlog_entries_max());
-        self.figures.slow_log.record(argv, wall_ms, took, client, entries_max);
+        self.figures.slow_log.record(said, wall_ms, took, client, entries_max);
     }
 
     /// A command took so long; LATENCY remembers it if that is long enough.

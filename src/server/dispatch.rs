@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::block::Waited;
 use super::outbox::Queue;
-use crate::commands::server::{SlowLog, monitor};
+use crate::commands::server::{Said, monitor};
 use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Look, Resolved, gate};
 use crate::env::Exit;
 use crate::env::observer::{Sight, Source};
@@ -65,6 +65,11 @@ pub(super) struct Item {
 impl Item {
     pub(super) fn args(&self) -> Args<'_> {
         Args::new(&self.argv, self.resolved.skip, self.db)
+    }
+
+    /// Its words, for the slow log.
+    pub(super) fn said(&self) -> Said<'_> {
+        Said::from(&self.argv[..])
     }
 }
 
@@ -161,7 +166,7 @@ impl Dispatcher {
                 Err(failure) => Some(self.failed(failure)),
             };
             let Some(reply) = reply else { return false };
-            self.finish(item.resolved.command, &item.argv, self.took(), &reply, &[], out);
+            self.finish(item.resolved.command, &item.said(), self.took(), &reply, &[], out);
             return true;
         }
         if matches!(resolved.command.lane, Lane::Write(_) | Lane::Read(_)) {
@@ -187,7 +192,7 @@ impl Dispatcher {
                 if item.resolved.command.spec.parent() != Some("CLIENT") {
                     self.session.end_caching();
                 }
-                self.finish(item.resolved.command, &item.argv, self.took(), &reply, &[], out);
+                self.finish(item.resolved.command, &item.said(), self.took(), &reply, &[], out);
                 // Behind the reply, for one that monitors itself.
                 self.show(item.resolved.command, &item.argv, self.session.db());
             }
@@ -246,7 +251,7 @@ impl Dispatcher {
             })
         });
         // The group has its own copy of the arguments: large ones are not kept twice while it is on its way.
-        let ran = items.into_iter().map(|item| (item.resolved.command, SlowLog::abridge(item.argv)));
+        let ran = items.into_iter().map(|item| (item.resolved.command, Said::by(item.argv)));
         let ran = ran.collect::<Vec<_>>();
         let answers = match submitted {
             Some(Ok(receiver)) => Some(receiver.await.unwrap_or(Err(text::UNKNOWN_OUTCOME))),
@@ -259,11 +264,11 @@ impl Dispatcher {
             self.fresh = Some(self.node.own_writes_barrier(answers));
         }
         let mut next = 0;
-        for ((command, argv), check) in ran.iter().zip(checks) {
+        for ((command, said), check) in ran.iter().zip(checks) {
             match (check, &answers) {
                 (Err(failure), _) => {
                     let reply = self.failed(failure);
-                    self.finish(command, argv, took, &reply, &[], out);
+                    self.finish(command, said, took, &reply, &[], out);
                 }
                 (Ok(()), Some(Ok(answers))) => {
                     if let Some(called) = answers.called(next) {
@@ -274,11 +279,11 @@ impl Dispatcher {
                         took = self.took();
                     }
                     self.source = self.node.source_of(answers, next);
-                    self.finish(command, argv, took, &answers.replies()[next], answers.receivers(), out);
+                    self.finish(command, said, took, &answers.replies()[next], answers.receivers(), out);
                     next += 1;
                 }
                 (Ok(()), Some(Err(error))) => {
-                    self.finish(command, argv, took, &error.clone().into(), &[], out);
+                    self.finish(command, said, took, &error.clone().into(), &[], out);
                 }
                 (Ok(()), None) => unreachable!("a valid command was submitted"),
             }
@@ -313,7 +318,7 @@ impl Dispatcher {
                     let took = self.took();
                     for (item, reply) in served.iter().zip(&replies) {
                         self.source = source;
-                        self.finish(item.resolved.command, &item.argv, took, reply, &[], out);
+                        self.finish(item.resolved.command, &item.said(), took, reply, &[], out);
                     }
                     rest = left;
                     if out.len() >= OUTPUT_BYTES && !sink.flush(out).await {
@@ -324,7 +329,7 @@ impl Dispatcher {
             Err(error) => {
                 let took = self.took();
                 for item in items {
-                    self.finish(item.resolved.command, &item.argv, took, &error.clone().into(), &[], out);
+                    self.finish(item.resolved.command, &item.said(), took, &error.clone().into(), &[], out);
                 }
             }
         }
@@ -479,13 +484,13 @@ impl Dispatcher {
     fn finish(
         &mut self,
         command: &'static Command,
-        argv: &[Bytes],
+        said: &Said,
         took: Duration,
         reply: &Reply,
         receivers: &[i64],
         out: &mut BytesMut,
     ) {
-        self.note_slow(command, argv, took);
+        self.note_slow(command, said, took);
         self.node.record_latency(command.spec.flags.has(Flags::FAST), took);
         let outcome = if reply.is_error() { Outcome::Failed } else { Outcome::Done };
         self.record(command, took, outcome);
@@ -505,11 +510,11 @@ impl Dispatcher {
         self.node.env().clock.monotonic().saturating_sub(self.began)
     }
 
-    pub(super) fn note_slow(&self, command: &'static Command, argv: &[Bytes], took: Duration) {
+    pub(super) fn note_slow(&self, command: &'static Command, said: &Said, took: Duration) {
         if self.node.settings().slowlog_threshold().is_some_and(|slow| took >= slow)
             && !command.spec.flags.has(Flags::SKIP_SLOWLOG)
         {
-            self.node.record_slow(argv, took, self.session.client());
+            self.node.record_slow(said, took, self.session.client());
         }
     }
 

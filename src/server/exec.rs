@@ -99,7 +99,7 @@ impl Dispatcher {
         let took = self.took();
         for item in &items {
             self.show(item.resolved.command, &item.argv, item.db);
-            self.note_slow(item.resolved.command, &item.argv, took);
+            self.note_slow(item.resolved.command, &item.said(), took);
         }
         self.tell(&called);
         Some(Reply::Array(replies))

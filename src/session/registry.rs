@@ -31,7 +31,7 @@ pub struct Registry {
 /// A connection's shared face.
 pub struct Client {
     id: u64,
-    address: String,
+    address: Arc<str>,
     local: String,
     connected: Duration,
     outbox: Arc<dyn Outbox>,
@@ -200,7 +200,8 @@ impl Registry {
             query_bytes: 0,
             argument_bytes: 0,
         };
-        let client = Arc::new(Client { id, address, local, connected: now, outbox, face: Mutex::new(face) });
+        let (address, face) = (address.into(), Mutex::new(face));
+        let client = Arc::new(Client { id, address, local, connected: now, outbox, face });
         self.lock().insert(id, Arc::clone(&client));
         client
     }
@@ -296,6 +297,18 @@ impl Client {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The same, for those who keep it.
+    #[must_use]
+    pub fn shared_address(&self) -> Arc<str> {
+        Arc::clone(&self.address)
+    }
+
+    /// CLIENT SETNAME's, or empty.
+    #[must_use]
+    pub fn name(&self) -> Bytes {
+        self.lock().name.clone()
     }
 
     /// Whether it is on this machine.

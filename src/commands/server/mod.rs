@@ -28,7 +28,7 @@ use crate::session::Session as Connection;
 
 pub use debug::Population;
 pub use latency::{Event as LatencyEvent, LatencyMonitor};
-pub use slowlog::SlowLog;
+pub use slowlog::{Said, SlowLog};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::node::<info::Info>(),

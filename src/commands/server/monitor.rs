@@ -9,7 +9,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use super::READY;
-use super::slowlog::redacted;
+use super::slowlog::shown;
 use crate::commands::{Args, Command, Flags, Group, Session, Spec};
 use crate::error::{ClientError, Result};
 use crate::resp::Reply;
@@ -53,9 +53,9 @@ pub fn shows(command: &Command) -> bool {
 #[must_use]
 pub fn line(wall_ms: u64, db: u8, source: &str, argv: &[Bytes]) -> Bytes {
     let mut line = format!("+{}.{:06} [{db} {source}]", wall_ms / 1000, wall_ms % 1000 * 1000);
-    for word in redacted(argv.to_vec()) {
+    for place in 0..argv.len() {
         line.push_str(" \"");
-        quote(&word, &mut line);
+        quote(shown(argv, place), &mut line);
         line.push('"');
     }
     line.push_str("\r\n");

@@ -3,9 +3,12 @@
 //! Kept in memory, newest first, with long arguments cut as Redis cuts them. What is slow, and how many
 //! are kept, are options; whoever records knows them.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use std::{fmt, iter};
 
 use bytes::Bytes;
 
@@ -37,31 +40,31 @@ struct Entries {
     kept: VecDeque<Entry>,
 }
 
+#[derive(Default)]
 struct Entry {
     id: i64,
     wall_ms: u64,
     took: Duration,
-    argv: Vec<Bytes>,
-    address: String,
+    words: Words,
+    address: Arc<str>,
     name: Bytes,
 }
 
 impl SlowLog {
-    /// Adds a command that ended at `wall_ms`, and forgets the oldest beyond `entries_max`.
-    pub fn record(&self, argv: &[Bytes], wall_ms: u64, took: Duration, client: &Client, entries_max: usize) {
-        let entry = Entry {
-            id: 0,
-            wall_ms,
-            took,
-            argv: redacted(cut(argv)),
-            address: client.address().to_owned(),
-            name: client.face().name,
-        };
+    /// Adds a command that ended at `wall_ms`, and forgets the oldest beyond `entries_max`. Where rounds are slow, so is
+    /// every command: the entry that goes lends its memory to the one that comes.
+    pub fn record(&self, said: &Said, wall_ms: u64, took: Duration, client: &Client, entries_max: usize) {
         let mut entries = self.lock();
         let id = entries.next_id;
         entries.next_id += 1;
-        entries.kept.push_front(Entry { id, ..entry });
         entries.kept.truncate(entries_max);
+        let oldest = if entries.kept.len() == entries_max { entries.kept.pop_back() } else { None };
+        if entries_max > 0 {
+            let mut words = oldest.map(|entry| entry.words).unwrap_or_default();
+            words.set(said);
+            let (address, name) = (client.shared_address(), client.name());
+            entries.kept.push_front(Entry { id, wall_ms, took, words, address, name });
+        }
     }
 
     /// Forgets the oldest beyond `entries_max`.
@@ -69,61 +72,96 @@ impl SlowLog {
         self.lock().kept.truncate(entries_max);
     }
 
-    /// What is to be kept of arguments until it is known how long their command took: small ones as they
-    /// are, of large ones what an entry would show.
-    #[must_use]
-    pub fn abridge(argv: Vec<Bytes>) -> Vec<Bytes> {
-        let bytes = argv.iter().map(Bytes::len).sum::<usize>();
-        if argv.len() <= ARGUMENTS_MAX && bytes <= ARGUMENTS_MAX * ARGUMENT_BYTES_MAX {
-            argv
-        } else {
-            cut(&argv)
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().expect("nothing panics while it holds the slow log")
     }
 }
 
-/// The arguments as they are kept.
-fn cut(argv: &[Bytes]) -> Vec<Bytes> {
-    let whole = if argv.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { argv.len() };
-    let mut kept: Vec<Bytes> = argv[..whole].iter().map(cut_argument).collect();
-    if whole < argv.len() {
-        kept.push(Bytes::from(format!("... ({} more arguments)", argv.len() - whole)));
-    }
-    kept
+/// What is kept of a command's words until it is known how long it took.
+pub enum Said<'a> {
+    Whole(Cow<'a, [Bytes]>),
+    /// What an entry would show.
+    Cut(Words),
 }
 
-/// The arguments without the passwords among them.
-pub(super) fn redacted(mut argv: Vec<Bytes>) -> Vec<Bytes> {
-    const REDACTED: Bytes = Bytes::from_static(b"(redacted)");
+impl Said<'static> {
+    /// Small ones as they are; of large ones what an entry would show.
+    #[must_use]
+    pub fn by(argv: Vec<Bytes>) -> Self {
+        let bytes = argv.iter().map(Bytes::len).sum::<usize>();
+        if argv.len() <= ARGUMENTS_MAX && bytes <= ARGUMENTS_MAX * ARGUMENT_BYTES_MAX {
+            return Self::Whole(Cow::Owned(argv));
+        }
+        let mut words = Words::default();
+        words.cut(&argv);
+        Self::Cut(words)
+    }
+}
+
+impl<'a> From<&'a [Bytes]> for Said<'a> {
+    fn from(argv: &'a [Bytes]) -> Self {
+        Self::Whole(Cow::Borrowed(argv))
+    }
+}
+
+/// Words as an entry shows them. A copy: a slice of what was read would keep all that was read with it.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    text: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Words {
+    fn set(&mut self, said: &Said) {
+        match said {
+            Said::Whole(argv) => self.cut(argv),
+            Said::Cut(words) => self.clone_from(words),
+        }
+    }
+
+    /// Those of `argv`, in place of what was here.
+    fn cut(&mut self, argv: &[Bytes]) {
+        self.text.clear();
+        self.ends.clear();
+        let whole = if argv.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { argv.len() };
+        for place in 0..whole {
+            let word = shown(argv, place);
+            let kept = &word[..word.len().min(ARGUMENT_BYTES_MAX)];
+            self.text.extend_from_slice(kept);
+            if kept.len() < word.len() {
+                self.say(format_args!("... ({} more bytes)", word.len() - kept.len()));
+            }
+            self.ends.push(self.text.len());
+        }
+        if whole < argv.len() {
+            self.say(format_args!("... ({} more arguments)", argv.len() - whole));
+            self.ends.push(self.text.len());
+        }
+    }
+
+    fn say(&mut self, text: fmt::Arguments) {
+        self.text.write_fmt(text).expect("there is room in memory");
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
+}
+
+/// The word at a place, unless it is a password.
+pub(super) fn shown(argv: &[Bytes], place: usize) -> &[u8] {
     let is = |place: usize, word: &str| {
         argv.get(place).is_some_and(|argument: &Bytes| argument.eq_ignore_ascii_case(word.as_bytes()))
     };
-    let secret = |place: usize| {
-        is(0, "AUTH")
+    let secret = place > 0
+        && (is(0, "AUTH")
             || is(0, "HELLO") && (is(place - 1, "AUTH") || place > 2 && is(place - 2, "AUTH"))
             || is(0, "CONFIG")
                 && is(1, "SET")
-                && (is(place - 1, "requirepass") || is(place - 1, "masterauth"))
-    };
-    let secrets = (1..argv.len()).filter(|&place| secret(place)).collect::<Vec<_>>();
-    for place in secrets {
-        argv[place] = REDACTED;
-    }
-    argv
-}
-
-fn cut_argument(argument: &Bytes) -> Bytes {
-    // A copy even when it is short: a slice would keep the whole read buffer alive.
-    if argument.len() <= ARGUMENT_BYTES_MAX {
-        return Bytes::copy_from_slice(argument);
-    }
-    let mut kept = argument[..ARGUMENT_BYTES_MAX].to_vec();
-    kept.extend_from_slice(format!("... ({} more bytes)", argument.len() - ARGUMENT_BYTES_MAX).as_bytes());
-    Bytes::from(kept)
+                && (is(place - 1, "requirepass") || is(place - 1, "masterauth")));
+    if secret { b"(redacted)" } else { &argv[place] }
 }
 
 impl Entry {
@@ -132,8 +170,8 @@ impl Entry {
             Reply::Int(self.id),
             Reply::Int((self.wall_ms / 1000) as i64),
             Reply::Int(self.took.as_micros() as i64),
-            Reply::Array(self.argv.iter().cloned().map(Reply::Bulk).collect()),
-            Reply::bulk(self.address.clone()),
+            Reply::Array(self.words.iter().map(|word| Reply::Bulk(Bytes::copy_from_slice(word))).collect()),
+            Reply::bulk(self.address.to_string()),
             Reply::Bulk(self.name.clone()),
         ])
     }
@@ -258,19 +296,26 @@ impl Session for Help {
 mod tests {
     use super::*;
 
+    fn kept(argv: Vec<Bytes>) -> Vec<String> {
+        let mut words = Words::default();
+        words.set(&Said::by(argv.clone()));
+        let shown = words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>();
+        words.set(&Said::from(&argv[..]));
+        assert!(words.iter().eq(shown.iter().map(String::as_bytes)), "they are kept the same while it runs");
+        shown
+    }
+
     /// What is kept of so many arguments of so many bytes: how many, and the last.
-    fn check(arguments: usize, bytes: usize, kept: usize, last: &str) {
-        let argv = vec![Bytes::from("x".repeat(bytes)); arguments];
-        let cut = cut(&argv);
-        assert_eq!((cut.len(), cut.last().map(|last| &last[..])), (kept, Some(last.as_bytes())));
+    #[track_caller]
+    fn check(arguments: usize, bytes: usize, count: usize, last: &str) {
+        let words = kept(vec![Bytes::from("x".repeat(bytes)); arguments]);
+        assert_eq!((words.len(), words.last().map(String::as_str)), (count, Some(last)));
     }
 
     #[track_caller]
     fn check_redacted(line: &str, expect: &str) {
         let argv = line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
-        let argv = redacted(argv);
-        let words = argv.iter().map(|word| std::str::from_utf8(word).expect("it was text"));
-        assert_eq!(words.collect::<Vec<_>>().join(" "), expect);
+        assert_eq!(kept(argv).join(" "), expect);
     }
 
     #[test]
@@ -294,6 +339,7 @@ mod tests {
         let whole = "x".repeat(128);
         check(1, 128, 1, &whole);
         check(1, 300, 1, &format!("{whole}... (172 more bytes)"));
+        check(1, 5_000, 1, &format!("{whole}... (4872 more bytes)"));
         check(32, 1, 32, "x");
         check(81, 1, 32, "... (50 more arguments)");
     }

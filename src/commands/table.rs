@@ -1,10 +1,10 @@
 //! The table of all commands, and how a name finds its row.
 
-use std::cmp::Ordering;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::args::{self, Args};
 use super::{Answer, Blocking, Flags, Group, Host, Logged, Node, Read, Session, Spec, Write};
@@ -69,7 +69,7 @@ pub fn all() -> &'static [Command] {
 /// The command, or `parent|subcommand`, of this name, in any case.
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Command> {
-    find_spelled(name.iter().copied())
+    find_spelled(&[name])
 }
 
 /// Finds the command that `argv`, which has at least one word, calls, and how many of its words are the
@@ -86,8 +86,8 @@ pub fn resolve(argv: &[Bytes]) -> Result<Resolved, ClientError> {
         (Some(command), Some(_)) if !command.has_subcommands => Resolved { command, skip: 1 },
         (None, _) if !is_container(name) => return Err(unknown_command(name, arguments)),
         (_, Some(subcommand)) => {
-            let spelled = name.iter().chain(b"|").chain(subcommand.iter()).copied();
-            let command = find_spelled(spelled).ok_or_else(|| args::unknown_subcommand(name, subcommand))?;
+            let command = find_spelled(&[name, b"|", subcommand])
+                .ok_or_else(|| args::unknown_subcommand(name, subcommand))?;
             Resolved { command, skip: 2 }
         }
         (None, None) => return Err(args::wrong_number(&String::from_utf8_lossy(name).to_ascii_lowercase())),
@@ -312,15 +312,22 @@ impl Command {
     }
 }
 
-/// Finds a name that comes byte by byte, in any case, so that a subcommand's need not be put together.
-fn find_spelled(name: impl Iterator<Item = u8> + Clone) -> Option<&'static Command> {
-    let commands = all();
-    let place = commands.binary_search_by(|command| compare(command, name.clone())).ok()?;
-    Some(&commands[place])
-}
-
-fn compare(command: &Command, name: impl Iterator<Item = u8>) -> Ordering {
-    command.spec.name.bytes().cmp(name.map(|byte| byte.to_ascii_uppercase()))
+/// Finds a name that comes in parts, in any case.
+fn find_spelled(parts: &[&[u8]]) -> Option<&'static Command> {
+    static PLACES: OnceLock<HashMap<&'static [u8], &'static Command>> = OnceLock::new();
+    let places = PLACES.get_or_init(|| {
+        let named = |command: &'static Command| (command.spec.name.as_bytes(), command);
+        all().iter().map(named).collect()
+    });
+    let mut name = [0; NAME_BYTES_MAX];
+    let mut length = 0;
+    for part in parts {
+        let place = name.get_mut(length..length + part.len())?;
+        place.copy_from_slice(part);
+        place.make_ascii_uppercase();
+        length += part.len();
+    }
+    places.get(&name[..length]).copied()
 }
 
 /// Whether this is what the names of subcommands begin with.
@@ -345,6 +352,9 @@ fn unknown_command(name: &[u8], arguments: &[Bytes]) -> ClientError {
     }
     ClientError::new(String::from_utf8_lossy(&text))
 }
+
+/// No command has a longer name.
+const NAME_BYTES_MAX: usize = 48;
 
 /// How much of what a client sent an error repeats.
 const SHOWN_BYTES_MAX: usize = 128;

@@ -12,6 +12,7 @@
 pub mod entry;
 mod origins;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::commands;
 use crate::error::StoreError;
 use crate::mutants::{Mutant, planted};
 use crate::resp::Reply;
-use crate::store::{Author, Called, Event, Store, Touch, Txn};
+use crate::store::{Author, Called, Event, Store, Touch, Txn, View};
 use crate::types::{expiry, keyspace};
 use entry::{Call, Commands, Entry, GroupHeader, Guard, Proposed};
 use origins::{Admission, Origins, take_u32, take_u64};
@@ -247,9 +248,8 @@ impl Machine {
         tx.set_telling(ours);
         let mut calls = Vec::new();
         let mut replies = Vec::with_capacity(group.commands as usize);
-        while let Some(command) =
-            commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
-        {
+        let mut ahead = VecDeque::new();
+        while let Some(command) = next_command(&mut commands, &mut ahead, tx)? {
             tx.effects.author = ours.then_some(Author { sequence: group.sequence, place: replies.len() });
             *words += command.words();
             let place = replies.len();
@@ -306,6 +306,32 @@ impl Machine {
 
 fn decode_stamp(bytes: &[u8]) -> Result<Stamp, StoreError> {
     Stamp::decode(bytes).ok_or_else(|| StoreError::Corrupt("the checkpoint's stamp cannot be read".into()))
+}
+
+/// The next command of a group. They are read several `ahead` at a time, and their keys looked for together.
+fn next_command(
+    commands: &mut Commands,
+    ahead: &mut VecDeque<Proposed>,
+    view: &View,
+) -> Result<Option<Proposed>, StoreError> {
+    if ahead.is_empty() {
+        while ahead.len() < keyspace::AHEAD
+            && let Some(command) =
+                commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
+        {
+            ahead.push_back(command);
+        }
+        keyspace::fetch_ahead(view, ahead.iter().filter_map(first_key));
+    }
+    Ok(ahead.pop_front())
+}
+
+/// The key that a command most likely looks up first.
+fn first_key(command: &Proposed) -> Option<(u8, &Bytes)> {
+    match command {
+        Proposed::Plain(call) => Some((call.db, call.argv.get(1)?)),
+        Proposed::Transaction { .. } => None,
+    }
 }
 
 fn run(tx: &mut Txn, command: &Proposed) -> Result<Reply, StoreError> {

@@ -25,6 +25,7 @@ use crate::node::{Answers, Barrier, Contributor, Node};
 use crate::resp::{Reply, encode};
 use crate::session::{Blocked, Request, Session, Unblock};
 use crate::store::View;
+use crate::types::keyspace;
 
 /// Once so much is waiting to be written, it is written before more is made.
 pub const OUTPUT_BYTES: usize = 1 << 20;
@@ -340,7 +341,11 @@ impl Dispatcher {
     fn read_some(&self, items: &[Item], view: &View) -> Vec<Reply> {
         let mut replies = Vec::with_capacity(items.len().min(128));
         let mut bytes = 0;
-        for item in items {
+        for (place, item) in items.iter().enumerate() {
+            if place.is_multiple_of(keyspace::AHEAD) {
+                let ahead = items[place..].iter().take(keyspace::AHEAD);
+                keyspace::fetch_ahead(view, ahead.filter_map(|item| Some((item.db, item.argv.get(1)?))));
+            }
             let reply = self.read_one(item, view);
             bytes += size(&reply);
             replies.push(reply);

@@ -63,6 +63,16 @@ impl Key {
         }
     }
 
+    /// The stored form of the key that `first` and `rest` make, if it needs no memory of its own.
+    pub fn inline(table: Table, first: &[u8], rest: &[u8]) -> Option<Self> {
+        let (middle, len) = (1 + first.len(), 1 + first.len() + rest.len());
+        let mut bytes = [0; INLINE];
+        bytes.get_mut(middle..len)?.copy_from_slice(rest);
+        bytes[1..middle].copy_from_slice(first);
+        bytes[0] = table as u8;
+        Some(Self::Short { len: len as u8, bytes })
+    }
+
     /// The key whose stored bytes these are.
     pub fn from_stored(stored: &[u8]) -> Self {
         if stored.len() <= INLINE {
@@ -189,6 +199,17 @@ mod tests {
             );
             assert_eq!(*value_of(&key, &text, &packed).expect("what was packed"), value);
         }
+    }
+
+    #[test]
+    fn a_key_in_two_parts_is_the_same_key() {
+        let text = [b'k'; INLINE];
+        for len in 8..INLINE {
+            let (first, rest) = text[..len].split_at(8);
+            let joined = Key::inline(Table::Keys, first, rest).expect("it fits");
+            assert!(joined == Key::new(Table::Keys, &text[..len]), "{len}");
+        }
+        assert!(Key::inline(Table::Keys, &text[..8], &text[8..]).is_none());
     }
 
     #[test]

@@ -1,16 +1,22 @@
 //! A buffer: the changes since some checkpoint, in memory.
 
 use std::collections::BTreeSet;
-use std::collections::hash_map::Entry;
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
+use std::ptr;
 
 use bytes::Bytes;
-use foldhash::{HashMap, HashMapExt as _};
+use hashbrown::hash_map::Entry;
+use hashbrown::{Equivalent, HashMap};
 
 use super::key::Key;
+use super::prefetch::prefetch;
 
 /// What a change costs beside its bytes: the slot, the place in the order, and what both keep free.
 const CHANGE_BYTES: u64 = 160;
+
+/// A key and its change. The map does not align them, so one may lie in two cache lines.
+const SLOT_BYTES: usize = size_of::<(Key, Change)>();
 
 /// The bounds of everything.
 pub(super) const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
@@ -40,6 +46,20 @@ impl Layer {
     /// The change to `key`, if there is one.
     pub fn get(&self, key: &Key) -> Option<&Change> {
         self.changes.get(key)
+    }
+
+    /// Has the processor fetch the slot that `key` is in, if it is in any.
+    pub fn fetch_slot(&self, key: &Key) {
+        self.changes.contains_key(&Near(key));
+    }
+
+    /// Has the processor fetch what `key` was changed to, and says whether it is here.
+    pub fn fetch_value(&self, key: &Key) -> bool {
+        let change = self.changes.get(key);
+        if let Some(Some(value)) = change {
+            prefetch(value.as_ptr());
+        }
+        change.is_some()
     }
 
     /// Changes `key`, and answers the change to it that there was.
@@ -97,4 +117,22 @@ impl Layer {
 
 fn bytes_of(change: &Change) -> u64 {
     change.as_ref().map_or(0, |bytes| bytes.len() as u64)
+}
+
+/// A key that none equals: the map, on its way through the slots where it could be, asks for them and reads none.
+struct Near<'k>(&'k Key);
+
+impl Hash for Near<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Equivalent<Key> for Near<'_> {
+    fn equivalent(&self, slot: &Key) -> bool {
+        let slot = ptr::from_ref(slot).cast::<u8>();
+        prefetch(slot);
+        prefetch(slot.wrapping_add(SLOT_BYTES - 1));
+        false
+    }
 }

@@ -23,7 +23,7 @@
 //!
 //! Reading order: `key` (what a stored key is), `layers` (a buffer), `view` and `txn` (how the three are
 //! read as one, and written), `gaps` (where scans need not look), `engine` with its two implementations
-//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`.
+//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `prefetch` is an aside of `layers`.
 //!
 //! **Invariant:** nothing here decides by clock, chance or hash order what the state contains.
 //!
@@ -48,6 +48,7 @@ mod layers;
 mod lmdb;
 mod local;
 mod map;
+mod prefetch;
 mod snapshot;
 mod txn;
 mod uses;
@@ -314,8 +315,21 @@ impl State {
 
     /// The last change to `key` that is still in memory.
     fn buffered(&self, key: &Key) -> Option<&Change> {
-        let older = || self.frozen.as_ref().or(self.written.as_ref())?.layer.get(key);
-        self.active.get(key).or_else(older)
+        self.active.get(key).or_else(|| self.older()?.get(key))
+    }
+
+    /// Has the processor fetch the value that `key` has in memory.
+    fn fetch_value(&self, key: &Key) {
+        if !self.active.fetch_value(key)
+            && let Some(older) = self.older()
+        {
+            older.fetch_value(key);
+        }
+    }
+
+    /// The buffer before the active one, while it is in memory.
+    fn older(&self) -> Option<&Layer> {
+        Some(&self.frozen.as_ref().or(self.written.as_ref())?.layer)
     }
 }
 

@@ -120,6 +120,18 @@ impl<'a> View<'a> {
         read(&*key::value_of(&stored, key, packed)?).map(Some)
     }
 
+    /// Has the processor fetch what the buffers hold of keys, each of them in two parts, that will soon be looked up. A
+    /// look waits for memory twice, first for the slot and then for the value; several at once wait for theirs together.
+    pub fn fetch_ahead<'k>(&self, table: Table, keys: impl Iterator<Item = ([u8; 8], &'k [u8])>) {
+        let keys = keys.filter_map(|(first, rest)| Key::inline(table, &first, rest)).collect::<Vec<_>>();
+        for key in &keys {
+            self.state.active.fetch_slot(key);
+        }
+        for key in &keys {
+            self.state.fetch_value(key);
+        }
+    }
+
     /// Calls `visit` with the keys of `table` from `from` on, in order, and their values, until `end`,
     /// which is not among them, or the table's end.
     ///

@@ -280,6 +280,16 @@ fn looked_up(view: &View, place: Place) -> Result<Option<Record>, StoreError> {
     Ok(found)
 }
 
+/// How many commands are worth a [`fetch_ahead`] together: what they fetch must still be near when it is their turn.
+pub const AHEAD: usize = 16;
+
+/// Has the processor fetch what is stored under keys that commands about to run will look up: see
+/// [`View::fetch_ahead`]. It changes nothing, and any key may be given.
+pub fn fetch_ahead<'k>(view: &View, keys: impl Iterator<Item = (u8, &'k Bytes)>) {
+    let address = |(db, key): (u8, &'k Bytes)| (database(view, db).generation.to_be_bytes(), &key[..]);
+    view.fetch_ahead(Table::Keys, keys.map(address));
+}
+
 /// Whether there is such a key.
 pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
     Ok(peek(view, db, key)?.is_some())

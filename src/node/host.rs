@@ -319,7 +319,7 @@ impl Host for Node {
                 functions: functions.functions,
                 libraries: functions.libraries,
                 library_bytes: functions.bytes,
-                allocator: "libc",
+                allocator: "jemalloc-5.3.0",
             },
             persistence: PersistenceInfo {
                 loading: false,

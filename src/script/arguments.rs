@@ -14,6 +14,8 @@ use mlua::{Error, Function, IntoLuaMulti, Lua, MultiValue, Result, Table, Value,
 
 use super::budget;
 
+/// What a call from Lua to Rust and back costs, beside what the function does.
+const FUNCTION_STEPS: usize = 50;
 /// What an error costs: the interpreter keeps its text until garbage is collected.
 const ERROR_STEPS: usize = 1000;
 
@@ -58,6 +60,7 @@ pub(super) fn inner<R: IntoLuaMulti>(
     body: impl Fn(&Lua, &Arguments) -> Result<R> + 'static,
 ) -> Result<Function> {
     lua.create_function(move |lua, values: MultiValue| {
+        budget::charge(lua, FUNCTION_STEPS)?;
         body(lua, &Arguments { lua, name, calls, values }).map_err(|error| located(lua, calls, error))
     })
 }

@@ -34,7 +34,7 @@ const PRELUDE_TEXT: &str = concat!(
 /// The limits of a warm interpreter.
 const SOFT: Limits = Limits { steps: 500_000, bytes: 4 << 20, collect_from: usize::MAX >> 1, exact: false };
 /// The limits of a script. They decide what a log entry does, so they are the same in every version.
-const HARD: Limits = Limits { steps: 20_000_000, bytes: 64 << 20, collect_from: 8 << 20, exact: true };
+const HARD: Limits = Limits { steps: 16_000_000, bytes: 64 << 20, collect_from: 8 << 20, exact: true };
 
 /// Garbage is collected between scripts when an interpreter holds this much more than at first.
 const GARBAGE_BYTES: usize = 1 << 20;
@@ -42,8 +42,10 @@ const GARBAGE_BYTES: usize = 1 << 20;
 /// 8000 references, of which a single call can need 7500.
 const COMPILED_MAX: usize = 200;
 const COMPILED_BYTES: usize = 1 << 20;
+/// What compiling costs, in steps, beside those for each byte.
+const COMPILE_STEPS: usize = 100;
 /// What a call of a command costs, in steps, beside its own work.
-const CALL_STEPS: usize = 100;
+const CALL_STEPS: usize = 50;
 
 /// What `redis.call` and its like ask of the host.
 const CALL: i64 = 0;
@@ -485,7 +487,7 @@ fn expose(lua: &Lua, function: Function) -> Result<Function> {
 /// `loadstring`: the function, or nil and why there is none.
 fn compile_text(lua: &Lua, (source, name): (mlua::String, mlua::String)) -> Result<(Value, Value)> {
     let environment: Table = lua.named_registry_value(ENVIRONMENT)?;
-    budget::charge(lua, source.as_bytes().len())?;
+    budget::charge(lua, COMPILE_STEPS + source.as_bytes().len())?;
     match load(lua, &source.as_bytes(), &name.to_string_lossy(), &environment) {
         Ok(function) => Ok((Value::Function(function), Value::Nil)),
         Err(text) => Ok((Value::Nil, Value::String(lua.create_string(text)?))),

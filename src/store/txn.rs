@@ -26,6 +26,9 @@ pub struct Txn<'a> {
     saved: Option<Saved>,
 }
 
+/// What a change counts beside its bytes, in bytes of [`View::add_work`].
+const CHANGE_WORK: usize = 4_096;
+
 /// How things were at a point to go back to.
 struct Saved {
     /// What the buffer said of each key written since. Not of each write: what a value was between two of them, nobody
@@ -69,6 +72,7 @@ impl<'a> Txn<'a> {
     }
 
     fn set(&mut self, stored: Key, change: Change) {
+        self.view.add_work(CHANGE_WORK);
         let active = &mut self.view.state_mut().active;
         match &mut self.saved {
             Some(saved) => {

@@ -47,8 +47,9 @@ fn rank(vote: Option<Ballot>) -> Option<(u64, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{appended, check, opened, place, synced};
+    use super::super::script::{appended, check, cluster, judge, opened, place, synced};
     use super::*;
+    use crate::env::observer::{Extent, Place};
 
     #[test]
     fn an_entry_kept_before_its_sync() {
@@ -63,6 +64,26 @@ mod tests {
     #[test]
     fn a_synced_entry_lost_in_a_crash() {
         check(vec![("n1", appended(1, 1, 7)), ("n1", synced(1, 1)), ("n1", opened(1))], "kept is synced");
+    }
+
+    /// A crash in the write that holds the truncation. The log may have come out of it truncated, or as it was, or without
+    /// what had to stay.
+    #[test]
+    fn a_truncation_that_a_crash_cut() {
+        let crash = |last: Place| {
+            let log = Extent { last: Some(last), ..Extent::default() };
+            cluster(vec![
+                ("n1", appended(1, 1, 7)),
+                ("n1", appended(1, 2, 7)),
+                ("n1", appended(1, 3, 7)),
+                ("n1", synced(1, 3)),
+                ("n1", Sight::Truncated(Some(place(1, 2)))),
+                ("n1", Sight::Opened { node: 1, log, applied: None }),
+            ])
+        };
+        assert_eq!(judge(&crash(place(1, 3))), None);
+        assert_eq!(judge(&crash(place(1, 2))), None);
+        assert!(judge(&crash(place(1, 1))).is_some_and(|violation| violation.starts_with("kept is synced")));
     }
 
     #[test]

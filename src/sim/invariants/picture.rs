@@ -35,7 +35,10 @@ pub struct Node {
     /// The log, as it sees it, and as it is on its disk.
     pub log: Extent,
     pub disk: Extent,
-    /// What its disk held of its former life's log.
+    /// What of the log on its disk no truncation is about to take away: of one that was asked for and is not yet synced,
+    /// a crash may leave either.
+    lasting: Option<Place>,
+    /// What its disk was sure to hold of its former life's log.
     pub left: Extent,
     pub vote: Option<Ballot>,
     pub committed: Option<Place>,
@@ -60,12 +63,14 @@ impl Picture {
         let node = self.nodes.entry(happened.host).or_default();
         match happened.sight {
             Sight::Opened { node: id, log, applied } => {
-                let left = if node.id == *id { node.disk } else { Extent::default() };
+                let left = Extent { last: node.lasting, ..node.disk };
+                let left = if node.id == *id { left } else { Extent::default() };
                 *node = Node {
                     id: *id,
                     opened: happened.now,
                     log: *log,
                     disk: *log,
+                    lasting: log.last,
                     left,
                     vote: log.vote,
                     applied: *applied,
@@ -80,14 +85,22 @@ impl Picture {
                 let entry = Entry { before, checksum: *checksum, voters: voters.clone(), former_change };
                 self.entries.entry((place.term, place.index)).or_insert(entry);
             }
-            Sight::Truncated(last) => node.log.last = (*last).max(node.log.purged),
+            Sight::Truncated(last) => {
+                node.log.last = (*last).max(node.log.purged);
+                if index(node.lasting) > index(node.log.last) {
+                    node.lasting = node.log.last;
+                }
+            }
             Sight::Purged(upto) => {
                 node.log.purged = node.log.purged.max(Some(*upto));
                 if node.log.last.is_none_or(|last| last.index <= upto.index) {
                     node.log.last = Some(*upto);
                 }
             }
-            Sight::Synced(extent) => node.disk = *extent,
+            Sight::Synced(extent) => {
+                node.disk = *extent;
+                node.lasting = extent.last;
+            }
             Sight::Committed(place) => {
                 node.committed = Some(*place);
                 self.commit(*place);
@@ -143,6 +156,10 @@ impl Picture {
     pub fn node(&self, id: u64) -> Option<&Node> {
         self.nodes.values().find(|node| node.id == id)
     }
+}
+
+fn index(place: Option<Place>) -> Option<u64> {
+    place.map(|place| place.index)
 }
 
 /// Whether `yes` of these voters are a majority of each of their sets.

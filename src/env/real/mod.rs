@@ -10,7 +10,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -283,7 +284,7 @@ impl Spawner for Tokio {
     fn worker(&self, name: &str, mut round: Box<dyn FnMut() -> Round + Send>) -> WorkerHandle {
         let bell = Arc::new(Bell::default());
         let heard = Arc::clone(&bell);
-        std::thread::Builder::new()
+        let worker = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 while heard.wait() {
@@ -293,7 +294,7 @@ impl Spawner for Tokio {
                 }
             })
             .expect("the system refuses a thread at start-up");
-        WorkerHandle(Arc::new(BellRope(bell)))
+        WorkerHandle(Arc::new(BellRope { bell, worker: worker.thread().clone() }))
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
@@ -313,51 +314,43 @@ impl Spawner for Tokio {
 /// Wakes a worker's thread. Wakes while it is awake are remembered as one.
 #[derive(Default)]
 struct Bell {
-    /// Set before the lock is taken, so that ringing an already rung bell costs no lock.
     rung: AtomicBool,
-    state: Mutex<BellState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct BellState {
-    closed: bool,
+    /// Set when there is nobody left to ring it.
+    closed: AtomicBool,
 }
 
 impl Bell {
-    /// Blocks until rung; `false` once there is nobody left to ring it.
+    /// Blocks the worker's thread until rung; `false` once there is nobody left to ring it.
     fn wait(&self) -> bool {
-        if self.rung.swap(false, Ordering::AcqRel) {
-            return true;
-        }
-        let mut state = self.state.lock().expect("no holder panics");
         loop {
             if self.rung.swap(false, Ordering::AcqRel) {
                 return true;
             }
-            if state.closed {
+            if self.closed.load(Ordering::Acquire) {
                 return false;
             }
-            state = self.changed.wait(state).expect("no holder panics");
+            thread::park();
         }
     }
 }
 
 /// The ringing end; closes the bell when the last clone goes.
-struct BellRope(Arc<Bell>);
+struct BellRope {
+    bell: Arc<Bell>,
+    worker: Thread,
+}
 
 impl Wake for BellRope {
     fn wake(&self) {
-        if !self.0.rung.swap(true, Ordering::AcqRel) {
-            let _state = self.0.state.lock().expect("no holder panics");
-            self.0.changed.notify_one();
+        if !self.bell.rung.swap(true, Ordering::AcqRel) {
+            self.worker.unpark();
         }
     }
 }
 
 impl Drop for BellRope {
     fn drop(&mut self) {
-        self.0.state.lock().expect("no holder panics").closed = true;
-        self.0.changed.notify_one();
+        self.bell.closed.store(true, Ordering::Release);
+        self.worker.unpark();
     }
 }

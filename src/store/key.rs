@@ -84,6 +84,11 @@ impl Key {
         }
     }
 
+    /// What follows the table's number.
+    pub fn address(&self) -> &[u8] {
+        &self.as_bytes()[1..]
+    }
+
     /// The stored bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {

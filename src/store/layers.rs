@@ -18,6 +18,10 @@ const CHANGE_BYTES: u64 = 160;
 /// A key and its change. The map does not align them, so one may lie in two cache lines.
 const SLOT_BYTES: usize = size_of::<(Key, Change)>();
 
+/// What a processor fetches at once, and how many of these of one value are worth asking for.
+const LINE_BYTES: usize = 64;
+const LINES_AHEAD_MAX: usize = 8;
+
 /// The bounds of everything.
 pub(super) const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
 
@@ -57,7 +61,10 @@ impl Layer {
     pub fn fetch_value(&self, key: &Key) -> bool {
         let change = self.changes.get(key);
         if let Some(Some(value)) = change {
-            prefetch(value.as_ptr());
+            // A read copies all of it, and a write frees it: the next value most likely lies there.
+            for line in value.chunks(LINE_BYTES).take(LINES_AHEAD_MAX) {
+                prefetch(line.as_ptr());
+            }
         }
         change.is_some()
     }

@@ -23,7 +23,7 @@
 //!
 //! Reading order: `key` (what a stored key is), `layers` (a buffer), `view` and `txn` (how the three are
 //! read as one, and written), `gaps` (where scans need not look), `engine` with its two implementations
-//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `prefetch` is an aside of `layers`.
+//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `prefetch` is an aside of `layers` and `uses`.
 //!
 //! **Invariant:** nothing here decides by clock, chance or hash order what the state contains.
 //!

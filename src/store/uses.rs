@@ -8,9 +8,12 @@
 //! It is this node's: reads elsewhere are not seen, as a replica's are not in Redis. It starts anew with the state,
 //! whose time is then the best that is known of keys that nobody has used since.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use twox_hash::XxHash3_64;
+
+use super::prefetch::prefetch;
 
 /// How many places there are: two megabytes.
 const PLACES: usize = 1 << 18;
@@ -41,6 +44,11 @@ impl Uses {
         if place.load(Ordering::Relaxed) < now_ms {
             place.store(now_ms, Ordering::Relaxed);
         }
+    }
+
+    /// Has the processor fetch the place of the key that is stored at `address`.
+    pub fn fetch(&self, address: &[u8]) {
+        prefetch(ptr::from_ref(self.place(address)).cast());
     }
 
     /// How many seconds ago that was last, at least.

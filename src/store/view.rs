@@ -126,6 +126,7 @@ impl<'a> View<'a> {
         let keys = keys.filter_map(|(first, rest)| Key::inline(table, &first, rest)).collect::<Vec<_>>();
         for key in &keys {
             self.state.active.fetch_slot(key);
+            self.state.uses.fetch(key.address());
         }
         for key in &keys {
             self.state.fetch_value(key);

@@ -323,10 +323,12 @@ impl Bell {
     /// Blocks the worker's thread until rung; `false` once there is nobody left to ring it.
     fn wait(&self) -> bool {
         loop {
+            // Looked at first: who closes the bell may have rung it the moment before.
+            let closed = self.closed.load(Ordering::Acquire);
             if self.rung.swap(false, Ordering::AcqRel) {
                 return true;
             }
-            if self.closed.load(Ordering::Acquire) {
+            if closed {
                 return false;
             }
             thread::park();

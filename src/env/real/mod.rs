@@ -356,3 +356,24 @@ impl Drop for BellRope {
         self.worker.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_is_rung_and_let_go_has_its_round() {
+        let spawner = Tokio { runtime: tokio::runtime::Handle::current() };
+        for number in 0..2_000 {
+            let (sender, rounds) = std::sync::mpsc::channel();
+            let round = move || {
+                sender.send(()).expect("the test listens");
+                Round::Again
+            };
+            let worker = spawner.worker("rung", Box::new(round));
+            worker.wake();
+            drop(worker);
+            assert_eq!(rounds.recv(), Ok(()), "worker {number} ended without its round");
+        }
+    }
+}

@@ -127,13 +127,13 @@ impl Store {
         if planted(Mutant::DataBeforeStamp)
             && let Some(former) = engine.reader()?.mark()?
         {
-            engine.commit(&mut frozen.layer.range(super::layers::ALL), &former)?;
+            engine.commit(&mut frozen.layer.ordered(), &former)?;
         }
         if planted(Mutant::CheckpointInHalves) {
             let half = frozen.layer.len() / 2;
-            engine.commit(&mut frozen.layer.range(super::layers::ALL).take(half), &frozen.mark)?;
+            engine.commit(&mut frozen.layer.ordered().take(half), &frozen.mark)?;
         }
-        engine.commit(&mut frozen.layer.range(super::layers::ALL), &frozen.mark)?;
+        engine.commit(&mut frozen.layer.ordered(), &frozen.mark)?;
         let stamp = frozen.mark.stamp.clone();
         *lock(&self.durable) = Some(stamp.clone());
 

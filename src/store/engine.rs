@@ -38,7 +38,7 @@ pub(super) trait Engine: Send + Sync {
 /// The state of one commit.
 pub(super) trait Reader: Send {
     /// What is stored under a key.
-    fn get(&self, stored: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    fn get(&self, stored: &[u8]) -> Result<Option<&[u8]>, StoreError>;
 
     /// What is stored within the bounds, in order. The bounds must not cross.
     fn range<'a>(&'a self, bounds: Bounds<'_>) -> Result<Records<'a>, StoreError>;

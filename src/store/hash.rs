@@ -4,7 +4,7 @@
 //! nor whether they lie in a buffer or in the database. That is what lets the long part, the database,
 //! be read without holding up the writes. Random faults are what it finds; nobody gains by forging it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::error::StoreError;
 
 /// The state of one moment, held without holding up the writes. The database grows while it is held.
 pub struct Pinned {
-    active: Vec<(Key, Change)>,
+    /// The keys that the active buffer changes, and the hashes of the records there are now.
+    active: Vec<(Key, Option<u64>)>,
     frozen: Option<Arc<Frozen>>,
     reader: Box<dyn Reader>,
     head: Head,
@@ -32,14 +33,18 @@ impl Store {
         self.pin()?.hash()
     }
 
-    /// The state as it is now, to be hashed on another thread. Costs a copy of the active buffer's list.
+    /// The state as it is now, to be hashed on another thread. What is in the active buffer is hashed here and now.
     ///
     /// # Errors
     /// The database failed.
     pub fn pin(&self) -> Result<Pinned, StoreError> {
         let state = self.read();
         Ok(Pinned {
-            active: state.active.unordered().map(|(key, change)| (key.clone(), change.clone())).collect(),
+            active: state
+                .active
+                .unordered()
+                .map(|(key, change)| (key.clone(), hash_of_change(key, change)))
+                .collect(),
             frozen: state.frozen.clone(),
             reader: state.engine.reader()?,
             head: state.head.clone(),
@@ -73,32 +78,35 @@ impl Pinned {
                 sum = sum.wrapping_add(hash_of(stored, packed));
             }
         }
-        let mut overlay = |key: &Key, change: &Change| -> Result<(), StoreError> {
+        let mut overlay = |key: &Key, hash: Option<u64>| -> Result<(), StoreError> {
             let stored = key.as_bytes();
             if !wanted(stored) {
                 return Ok(());
             }
             if let Some(hidden) = self.reader.get(stored)? {
-                sum = sum.wrapping_sub(hash_of(stored, &hidden));
+                sum = sum.wrapping_sub(hash_of(stored, hidden));
             }
-            if let Some(packed) = change {
-                sum = sum.wrapping_add(hash_of(stored, packed));
-            }
+            sum = sum.wrapping_add(hash.unwrap_or(0));
             Ok(())
         };
-        for (key, change) in &self.active {
-            overlay(key, change)?;
+        for (key, hash) in &self.active {
+            overlay(key, *hash)?;
         }
         if let Some(frozen) = &self.frozen {
-            let newer: HashSet<&Key> = self.active.iter().map(|(key, _)| key).collect();
+            let newer: BTreeSet<&Key> = self.active.iter().map(|(key, _)| key).collect();
             for (key, change) in frozen.layer.unordered() {
                 if !newer.contains(key) {
-                    overlay(key, change)?;
+                    overlay(key, hash_of_change(key, change))?;
                 }
             }
         }
         Ok(sum)
     }
+}
+
+/// The hash of the record that a change leaves, if it leaves one.
+fn hash_of_change(key: &Key, change: Change<'_>) -> Option<u64> {
+    change.map(|packed| hash_of(key.as_bytes(), packed.bytes()))
 }
 
 /// The hash of a record. The same in every version, because nodes of different versions compare it.

@@ -10,14 +10,16 @@
 //! longer than 509 come in an order of their own. It is the same in both buffers, in the database and on
 //! every node.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
 
 use bytes::{BufMut, Bytes};
+use foldhash::fast::FixedState;
 use sha2::{Digest, Sha256};
 
 use super::Table;
+use super::layers::{Content, Found};
 use crate::error::StoreError;
 
 /// The longest key that LMDB takes.
@@ -25,16 +27,16 @@ const STORED_MAX: usize = 511;
 const HASH_BYTES: usize = 16;
 /// How much of a stored key that is too long stays as it is, the table's number included.
 const CUT: usize = STORED_MAX - HASH_BYTES;
-/// How many bytes a [`Key`] holds without memory of its own: with them, a buffer's slot of key and value
+/// How many bytes a [`Key`] holds without memory of its own: with them, a buffer's slot of key and change
 /// is one cache line.
-const INLINE: usize = 30;
+const INLINE: usize = 46;
 
 /// How much of a key is certain to be compared byte by byte: the longest prefix by which keys can be
 /// told apart by their place alone.
 pub(super) const ORDERED_BYTES: usize = CUT - 1;
 
 /// A stored key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Key {
     Short { len: u8, bytes: [u8; INLINE] },
     Long(Box<[u8]>),
@@ -43,34 +45,29 @@ pub(super) enum Key {
 impl Key {
     /// The stored form of `key` in `table`.
     pub fn new(table: Table, key: &[u8]) -> Self {
-        let len = key.len() + 1;
+        Self::joined(table, key, &[])
+    }
+
+    /// The stored form of the key that `first` and `rest` make.
+    fn joined(table: Table, first: &[u8], rest: &[u8]) -> Self {
+        let len = 1 + first.len() + rest.len();
         if len <= INLINE {
             let mut bytes = [0; INLINE];
             bytes[0] = table as u8;
-            bytes[1..len].copy_from_slice(key);
-            Self::Short { len: len as u8, bytes }
-        } else if len < STORED_MAX {
-            let mut bytes = Vec::with_capacity(len);
-            bytes.push(table as u8);
-            bytes.extend_from_slice(key);
-            Self::Long(bytes.into())
-        } else {
-            let mut bytes = Vec::with_capacity(STORED_MAX);
-            bytes.push(table as u8);
-            bytes.extend_from_slice(&key[..CUT - 1]);
-            bytes.extend_from_slice(&Sha256::digest(key)[..HASH_BYTES]);
-            Self::Long(bytes.into())
+            bytes[1..=first.len()].copy_from_slice(first);
+            bytes[1 + first.len()..len].copy_from_slice(rest);
+            return Self::Short { len: len as u8, bytes };
         }
-    }
-
-    /// The stored form of the key that `first` and `rest` make, if it needs no memory of its own.
-    pub fn inline(table: Table, first: &[u8], rest: &[u8]) -> Option<Self> {
-        let (middle, len) = (1 + first.len(), 1 + first.len() + rest.len());
-        let mut bytes = [0; INLINE];
-        bytes.get_mut(middle..len)?.copy_from_slice(rest);
-        bytes[1..middle].copy_from_slice(first);
-        bytes[0] = table as u8;
-        Some(Self::Short { len: len as u8, bytes })
+        let key = [first, rest].concat();
+        let mut bytes = Vec::with_capacity(len.min(STORED_MAX));
+        bytes.push(table as u8);
+        if len < STORED_MAX {
+            bytes.extend_from_slice(&key);
+        } else {
+            bytes.extend_from_slice(&key[..CUT - 1]);
+            bytes.extend_from_slice(&Sha256::digest(&key)[..HASH_BYTES]);
+        }
+        Self::Long(bytes.into())
     }
 
     /// The key whose stored bytes these are.
@@ -84,9 +81,9 @@ impl Key {
         }
     }
 
-    /// What follows the table's number.
-    pub fn address(&self) -> &[u8] {
-        &self.as_bytes()[1..]
+    /// Whether these are not all of the key.
+    pub fn is_cut(&self) -> bool {
+        self.as_bytes().len() == STORED_MAX
     }
 
     /// The stored bytes.
@@ -98,32 +95,69 @@ impl Key {
     }
 }
 
-/// What is stored beside `stored` for `key` and `value`.
-pub(super) fn pack(stored: &Key, key: &[u8], value: Bytes) -> Bytes {
-    if stored.as_bytes().len() < STORED_MAX {
-        return value;
+/// A key of a table, and what a buffer needs to know to look for it.
+#[derive(Clone, Debug)]
+pub struct Located {
+    stored: Key,
+    hash: u64,
+    /// The key, if its stored form does not hold all of it.
+    whole: Option<Box<[u8]>>,
+}
+
+impl Located {
+    pub(super) fn new(hasher: &FixedState, table: Table, first: &[u8], rest: &[u8]) -> Self {
+        let stored = Key::joined(table, first, rest);
+        let hash = hash_of(hasher, &stored);
+        let whole = stored.is_cut().then(|| [first, rest].concat().into());
+        Self { stored, hash, whole }
     }
-    let mut packed = Vec::with_capacity(4 + key.len() + value.len());
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.whole.as_deref().unwrap_or_else(|| &self.stored.as_bytes()[1..])
+    }
+
+    pub(super) fn stored(&self) -> &Key {
+        &self.stored
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// The hash by which a buffer looks for a key.
+pub(super) fn hash_of(hasher: &FixedState, stored: &Key) -> u64 {
+    hasher.hash_one(stored.as_bytes())
+}
+
+/// What is stored for the value that `parts` make.
+pub(super) fn pack<'v>(located: &Located, parts: [&'v [u8]; 2]) -> Content<'v> {
+    match &located.whole {
+        Some(key) => Content::Whole(with_key(key, parts)),
+        None => Content::Parts(parts),
+    }
+}
+
+/// The same for a `key` that the stored form does not hold all of.
+pub(super) fn with_key(key: &[u8], parts: [&[u8]; 2]) -> Bytes {
+    let mut packed = Vec::with_capacity(4 + key.len() + parts[0].len() + parts[1].len());
     packed.put_u32_le(u32::try_from(key.len()).expect("a key came in one entry, which is far below 4 GiB"));
     packed.extend_from_slice(key);
-    packed.extend_from_slice(&value);
+    parts.iter().for_each(|part| packed.extend_from_slice(part));
     packed.into()
 }
 
-/// The value that `key` has in what is stored beside `stored`.
-pub(super) fn value_of<'p>(
-    stored: &Key,
-    key: &[u8],
-    packed: &'p Bytes,
-) -> Result<Cow<'p, Bytes>, StoreError> {
-    if stored.as_bytes().len() < STORED_MAX {
-        return Ok(Cow::Borrowed(packed));
+/// The value of `located` in what is stored for it.
+pub(super) fn value_of<'p>(located: &Located, packed: Found<'p>) -> Result<Found<'p>, StoreError> {
+    let Some(key) = &located.whole else { return Ok(packed) };
+    let stored = located.stored.as_bytes();
+    let (_, found, value) = unpack(stored, packed.bytes())?;
+    if *found != **key {
+        return Err(StoreError::Corrupt(format!("{} holds another key's value", shown(stored))));
     }
-    let (_, found, value) = unpack(stored.as_bytes(), packed)?;
-    if found != key {
-        return Err(StoreError::Corrupt(format!("{} holds another key's value", shown(stored.as_bytes()))));
-    }
-    Ok(Cow::Owned(packed.slice(packed.len() - value.len()..)))
+    Ok(packed.after(packed.len() - value.len()))
 }
 
 /// The table, the full key and the value of what is stored.
@@ -167,13 +201,6 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // As a slice hashes, since a Key is looked up by one.
-        self.as_bytes().hash(state);
-    }
-}
-
 impl PartialOrd for Key {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -190,31 +217,28 @@ impl Ord for Key {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_length_comes_back() {
-        for len in [0, 1, 28, 29, 30, 31, 493, 494, 495, 508, 509, 510, 511, 512, 5000] {
-            let text = vec![b'k'; len];
-            let value = Bytes::from_static(b"value");
-            let key = Key::new(Table::Elements, &text);
-            assert!(key.as_bytes().len() <= STORED_MAX, "{len}");
-            let packed = pack(&key, &text, value.clone());
-            assert_eq!(
-                unpack(key.as_bytes(), &packed).expect("what was packed"),
-                (Table::Elements, &text[..], &value[..])
-            );
-            assert_eq!(*value_of(&key, &text, &packed).expect("what was packed"), value);
-        }
+    fn located(key: &[u8]) -> Located {
+        let (first, rest) = key.split_at(key.len().min(8));
+        Located::new(&FixedState::with_seed(7), Table::Elements, first, rest)
     }
 
     #[test]
-    fn a_key_in_two_parts_is_the_same_key() {
-        let text = [b'k'; INLINE];
-        for len in 8..INLINE {
-            let (first, rest) = text[..len].split_at(8);
-            let joined = Key::inline(Table::Keys, first, rest).expect("it fits");
-            assert!(joined == Key::new(Table::Keys, &text[..len]), "{len}");
+    fn every_length_comes_back() {
+        for len in [0, 1, 44, 45, 46, 47, 493, 494, 495, 508, 509, 510, 511, 512, 5000] {
+            let text = vec![b'k'; len];
+            let located = located(&text);
+            assert_eq!(located.key(), text);
+            assert!(*located.stored() == Key::new(Table::Elements, &text), "{len}");
+            let stored = located.stored().as_bytes();
+            assert!(stored.len() <= STORED_MAX, "{len}");
+            let packed = pack(&located, [b"val", b"ue"]).to_bytes();
+            assert_eq!(
+                unpack(stored, &packed).expect("what was packed"),
+                (Table::Elements, &text[..], &b"value"[..])
+            );
+            let value = value_of(&located, Found::shared(&packed)).expect("what was packed");
+            assert_eq!(value.to_bytes(), "value");
         }
-        assert!(Key::inline(Table::Keys, &text[..8], &text[8..]).is_none());
     }
 
     #[test]
@@ -226,16 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_a_cache_line() {
-        assert_eq!(size_of::<(Key, Option<Bytes>)>(), 64);
-    }
-
-    #[test]
     fn another_keys_value_is_refused() {
         let (one, other) = ([b'a'; 600], [b'b'; 600]);
-        let key = Key::new(Table::Keys, &one);
-        let packed = pack(&key, &other, Bytes::new());
-        assert!(matches!(value_of(&key, &one, &packed), Err(StoreError::Corrupt(_))));
-        assert!(unpack(key.as_bytes(), &[9, 0, 0, 0, 1]).is_err());
+        let (one, other) = (located(&one), located(&other));
+        let packed = pack(&other, [&[], &[]]).to_bytes();
+        assert!(matches!(value_of(&one, Found::shared(&packed)), Err(StoreError::Corrupt(_))));
+        assert!(unpack(one.stored().as_bytes(), &[9, 0, 0, 0, 1]).is_err());
     }
 }

@@ -1,145 +1,397 @@
 //! A buffer: the changes since some checkpoint, in memory.
 
 use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::ptr;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use hashbrown::hash_map::Entry;
-use hashbrown::{Equivalent, HashMap};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use super::key::Key;
+use super::TABLES;
+use super::key::{Key, Located, hash_of};
+use super::memory::Large;
 use super::prefetch::prefetch;
+use super::slab::{SMALL_MAX, Slab, Spot};
 
-/// What a change costs beside its bytes: the slot, the place in the order, and what both keep free.
-const CHANGE_BYTES: u64 = 160;
+/// What a change costs beside its value: the slot, what the map keeps free, and the place in the order.
+const CHANGE_BYTES: u64 = 192;
 
-/// A key and its change. The map does not align them, so one may lie in two cache lines.
-const SLOT_BYTES: usize = size_of::<(Key, Change)>();
+/// How many changes are fetched together where all are walked through.
+const WALK_AHEAD: usize = 16;
 
-/// What a processor fetches at once, and how many of these of one value are worth asking for.
-const LINE_BYTES: usize = 64;
-const LINES_AHEAD_MAX: usize = 8;
+/// What is stored under a key: `None` when it was deleted.
+pub(super) type Change<'a> = Option<Found<'a>>;
 
-/// The bounds of everything.
-pub(super) const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
+/// A stored key and what is stored under it.
+pub(super) type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// A change: what is now stored, or `None` when it was deleted.
-pub(super) type Change = Option<Bytes>;
+/// What is stored under a key, where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    bytes: &'a [u8],
+    /// Who else may hold the bytes.
+    shared: Option<&'a Bytes>,
+}
+
+/// What is to be stored under a key.
+pub(super) enum Content<'a> {
+    /// What these make, one after the other.
+    Parts([&'a [u8]; 2]),
+    Whole(Bytes),
+}
 
 /// The last change to each key that was changed.
 ///
 /// The hash map answers the hot path, gets and overwrites, in one memory access, and most often says
-/// that a key is not here at all. The ordered set beside it is touched only when a key is changed for
-/// the first time, and makes scans and sorted checkpoints possible. The order of the hash map decides
-/// nothing: only the state's hash, which is a sum, ever iterates over it.
-#[derive(Default)]
+/// that a key is not here at all. The ordered sets beside it make scans and sorted checkpoints possible; each is there from
+/// the first scan of its table on. The order of the hash map decides nothing: only the state's hash, which is a sum, ever
+/// iterates over it.
 pub(super) struct Layer {
-    changes: HashMap<Key, Change>,
-    order: BTreeSet<Key>,
-    bytes: u64,
+    hasher: FixedState,
+    slots: HashTable<Slot, Large>,
+    small: Slab,
+    /// The changed keys of each table, by its number.
+    order: [OnceLock<BTreeSet<Key>>; TABLES],
+    /// How many bytes keys and large values have.
+    large_bytes: u64,
+}
+
+/// A changed key, in a cache line.
+#[repr(align(64))]
+struct Slot {
+    key: Key,
+    change: Kept,
+}
+
+/// Where what is stored now is.
+enum Kept {
+    Deleted,
+    Small(Spot),
+    Large(Box<Bytes>),
 }
 
 impl Layer {
+    /// An empty buffer, which looks for keys by this hash.
+    pub fn new(hasher: FixedState) -> Self {
+        let (slots, small, order) = (HashTable::new_in(Large), Slab::default(), Default::default());
+        Self { hasher, slots, small, order, large_bytes: 0 }
+    }
+
     /// An empty buffer with room for as many changes as `last` has, which spares it the growing.
     pub fn after(last: &Self) -> Self {
-        Self { changes: HashMap::with_capacity(last.changes.len()), ..Self::default() }
+        let slots = HashTable::with_capacity_in(last.slots.len(), Large);
+        Self { slots, ..Self::new(last.hasher.clone()) }
     }
 
     /// The change to `key`, if there is one.
-    pub fn get(&self, key: &Key) -> Option<&Change> {
-        self.changes.get(key)
+    pub fn get(&self, key: &Located) -> Option<Change<'_>> {
+        self.find(key.hash(), key.stored()).map(|slot| self.change(slot))
     }
 
     /// Has the processor fetch the slot that `key` is in, if it is in any.
-    pub fn fetch_slot(&self, key: &Key) {
-        self.changes.contains_key(&Near(key));
+    pub fn fetch_slot(&self, key: &Located) {
+        // The map, on its way through the slots where it could be, asks for them and reads none.
+        self.slots.find(key.hash(), |slot| {
+            prefetch(ptr::from_ref(slot).cast());
+            false
+        });
     }
 
     /// Has the processor fetch what `key` was changed to, and says whether it is here.
-    pub fn fetch_value(&self, key: &Key) -> bool {
-        let change = self.changes.get(key);
-        if let Some(Some(value)) = change {
-            // A read copies all of it, and a write frees it: the next value most likely lies there.
-            for line in value.chunks(LINE_BYTES).take(LINES_AHEAD_MAX) {
-                prefetch(line.as_ptr());
-            }
+    pub fn fetch_value(&self, key: &Located) -> bool {
+        let slot = self.find(key.hash(), key.stored());
+        if let Some(slot) = slot {
+            self.fetch_kept(slot);
         }
-        change.is_some()
+        slot.is_some()
     }
 
-    /// Changes `key`, and answers the change to it that there was.
-    pub fn set(&mut self, key: Key, change: Change) -> Option<Change> {
-        let size = bytes_of(&change);
-        match self.changes.entry(key) {
-            Entry::Occupied(mut entry) => {
-                let old = entry.insert(change);
-                self.bytes = self.bytes - bytes_of(&old) + size;
-                Some(old)
+    /// Changes `key`.
+    pub fn set(&mut self, key: &Located, content: Option<Content<'_>>) {
+        let Self { hasher, slots, small, order, large_bytes } = self;
+        let found =
+            slots.entry(key.hash(), |slot| slot.key == *key.stored(), |slot| hash_of(hasher, &slot.key));
+        let mut slot = match found {
+            Entry::Occupied(slot) => slot,
+            Entry::Vacant(vacant) => {
+                *large_bytes += CHANGE_BYTES + key.stored().as_bytes().len() as u64;
+                if let Some(order) = order[table_of(key.stored())].get_mut() {
+                    order.insert(key.stored().clone());
+                }
+                vacant.insert(Slot { key: key.stored().clone(), change: Kept::Deleted })
             }
-            Entry::Vacant(entry) => {
-                self.bytes += CHANGE_BYTES + entry.key().as_bytes().len() as u64 + size;
-                self.order.insert(entry.key().clone());
-                entry.insert(change);
+        };
+        let old = match std::mem::replace(&mut slot.get_mut().change, Kept::Deleted) {
+            Kept::Deleted => None,
+            Kept::Small(spot) => Some(spot),
+            Kept::Large(bytes) => {
+                *large_bytes -= bytes.len() as u64;
                 None
             }
-        }
+        };
+        slot.get_mut().change = match content {
+            Some(content) if content.len() <= SMALL_MAX => Kept::Small(small.put(content.parts(), old)),
+            other => {
+                old.into_iter().for_each(|spot| small.free(spot));
+                match other {
+                    None => Kept::Deleted,
+                    Some(content) => {
+                        *large_bytes += content.len() as u64;
+                        Kept::Large(Box::new(content.to_bytes()))
+                    }
+                }
+            }
+        };
     }
 
     /// Forgets the change to `key`, as if there had been none.
-    pub fn unset(&mut self, key: &Key) {
-        if let Some(change) = self.changes.remove(key) {
-            self.bytes -= CHANGE_BYTES + key.as_bytes().len() as u64 + bytes_of(&change);
-            self.order.remove(key);
+    pub fn unset(&mut self, key: &Located) {
+        let Ok(entry) = self.slots.find_entry(key.hash(), |slot| slot.key == *key.stored()) else { return };
+        let (slot, _) = entry.remove();
+        self.large_bytes -= CHANGE_BYTES + key.stored().as_bytes().len() as u64;
+        match slot.change {
+            Kept::Deleted => {}
+            Kept::Small(spot) => self.small.free(spot),
+            Kept::Large(bytes) => self.large_bytes -= bytes.len() as u64,
+        }
+        if let Some(order) = self.order[table_of(key.stored())].get_mut() {
+            order.remove(key.stored());
         }
     }
 
-    /// The changes to keys within the bounds, in order. The bounds must not cross.
+    /// The changes to keys of a table within the bounds, in order. The bounds must not cross, nor leave the table.
     pub fn range<'a>(
         &'a self,
+        table: usize,
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
-    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
-        self.order.range::<[u8], _>(bounds).map(|key| {
-            let change = self.changes.get(key).expect("a key in the order has a change");
-            (key.as_bytes(), change.as_deref())
+    ) -> impl Iterator<Item = Changed<'a>> + use<'a> {
+        self.order(table).range::<[u8], _>(bounds).map(|key| self.changed(key))
+    }
+
+    /// Every change, in order.
+    pub fn ordered(&self) -> impl Iterator<Item = Changed<'_>> {
+        let mut keys = (0..TABLES).flat_map(|table| self.order(table));
+        let mut ahead = Vec::with_capacity(WALK_AHEAD);
+        std::iter::from_fn(move || {
+            if ahead.is_empty() {
+                ahead.extend(keys.by_ref().take(WALK_AHEAD).map(|key| (key, hash_of(&self.hasher, key))));
+                for (_, hash) in &ahead {
+                    self.slots.find(*hash, |slot| {
+                        prefetch(ptr::from_ref(slot).cast());
+                        false
+                    });
+                }
+                for (key, hash) in &ahead {
+                    self.find(*hash, key).into_iter().for_each(|slot| self.fetch_kept(slot));
+                }
+                ahead.reverse();
+            }
+            ahead.pop().map(|(key, _)| self.changed(key))
         })
     }
 
     /// Every change, in no order.
-    pub fn unordered(&self) -> impl Iterator<Item = (&Key, &Change)> {
-        self.changes.iter()
+    pub fn unordered(&self) -> impl Iterator<Item = (&Key, Change<'_>)> {
+        self.slots.iter().map(|slot| (&slot.key, self.change(slot)))
     }
 
     /// How much memory the changes take.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.small.bytes() + self.large_bytes
     }
 
     /// How many keys it changes.
     pub fn len(&self) -> usize {
-        self.changes.len()
+        self.slots.len()
+    }
+
+    fn find(&self, hash: u64, key: &Key) -> Option<&Slot> {
+        self.slots.find(hash, |slot| slot.key == *key)
+    }
+
+    fn change<'a>(&'a self, slot: &'a Slot) -> Change<'a> {
+        match &slot.change {
+            Kept::Deleted => None,
+            Kept::Small(spot) => Some(Found::here(self.small.get(*spot))),
+            Kept::Large(bytes) => Some(Found::shared(bytes)),
+        }
+    }
+
+    fn fetch_kept(&self, slot: &Slot) {
+        match &slot.change {
+            Kept::Deleted => {}
+            Kept::Small(spot) => self.small.fetch(*spot),
+            Kept::Large(bytes) => prefetch(ptr::from_ref(&**bytes).cast()),
+        }
+    }
+
+    /// The change to a key that is in an order.
+    fn changed<'a>(&'a self, key: &'a Key) -> Changed<'a> {
+        let slot = self.find(hash_of(&self.hasher, key), key).expect("a key in an order has a change");
+        (key.as_bytes(), self.change(slot).map(|found| found.bytes))
+    }
+
+    fn order(&self, table: usize) -> &BTreeSet<Key> {
+        let of_table = |slot: &&Slot| table_of(&slot.key) == table;
+        self.order[table]
+            .get_or_init(|| self.slots.iter().filter(of_table).map(|slot| slot.key.clone()).collect())
     }
 }
 
-fn bytes_of(change: &Change) -> u64 {
-    change.as_ref().map_or(0, |bytes| bytes.len() as u64)
+fn table_of(key: &Key) -> usize {
+    usize::from(key.as_bytes()[0])
 }
 
-/// A key that none equals: the map, on its way through the slots where it could be, asks for them and reads none.
-struct Near<'k>(&'k Key);
+impl<'a> Found<'a> {
+    /// What lies here and nowhere else.
+    #[must_use]
+    pub const fn here(bytes: &'a [u8]) -> Self {
+        Self { bytes, shared: None }
+    }
 
-impl Hash for Near<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+    /// What others may hold.
+    #[must_use]
+    pub fn shared(bytes: &'a Bytes) -> Self {
+        Self { bytes, shared: Some(bytes) }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What follows the first `skip` bytes.
+    #[must_use]
+    pub fn after(self, skip: usize) -> Self {
+        Self { bytes: &self.bytes[skip..], ..self }
+    }
+
+    /// The bytes, to keep: shared with whoever holds them, or else a copy. What lies in the buffers is short, and a copy of
+    /// that costs less than a count of who holds it, which lies elsewhere in memory.
+    #[must_use]
+    pub fn to_bytes(self) -> Bytes {
+        match self.shared {
+            Some(whole) => whole.slice_ref(self.bytes),
+            None => Bytes::copy_from_slice(self.bytes),
+        }
     }
 }
 
-impl Equivalent<Key> for Near<'_> {
-    fn equivalent(&self, slot: &Key) -> bool {
-        let slot = ptr::from_ref(slot).cast::<u8>();
-        prefetch(slot);
-        prefetch(slot.wrapping_add(SLOT_BYTES - 1));
-        false
+impl Deref for Found<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl<'a> Content<'a> {
+    /// How long it is.
+    pub fn len(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    fn parts(&self) -> [&[u8]; 2] {
+        match self {
+            Self::Parts(parts) => *parts,
+            Self::Whole(bytes) => [bytes, &[]],
+        }
+    }
+
+    /// All of it.
+    pub fn to_bytes(self) -> Bytes {
+        match self {
+            Self::Parts(parts) => parts.concat().into(),
+            Self::Whole(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Table;
+
+    #[test]
+    fn a_slot_is_a_cache_line() {
+        assert_eq!(size_of::<Slot>(), 64);
+    }
+
+    fn key(n: usize) -> Located {
+        let table = if n.is_multiple_of(2) { Table::Keys } else { Table::Meta };
+        Located::new(&FixedState::with_seed(1), table, &n.to_be_bytes(), &vec![b'k'; n % 99])
+    }
+
+    fn value(n: usize) -> Vec<u8> {
+        vec![n as u8; n * 37 % 3_000]
+    }
+
+    fn set(layer: &mut Layer, n: usize, value: &[u8]) {
+        let (head, tail) = value.split_at(value.len() / 3);
+        layer.set(&key(n), Some(Content::Parts([head, tail])));
+    }
+
+    #[test]
+    fn changes_are_found_and_are_in_order() {
+        for scanned_first in [false, true] {
+            let mut layer = Layer::new(FixedState::with_seed(1));
+            if scanned_first {
+                assert_eq!(layer.ordered().count(), 0);
+            }
+            for n in 0..1_000 {
+                set(&mut layer, n, &value(n + 1));
+                set(&mut layer, n, &value(n));
+            }
+            for n in (0..1_000).step_by(7) {
+                layer.set(&key(n), None);
+            }
+            for n in (0..1_000).step_by(11) {
+                layer.unset(&key(n));
+            }
+            let expected = |n: usize| (!n.is_multiple_of(7)).then(|| value(n));
+            for n in 0..1_000 {
+                let found = layer.get(&key(n)).map(|change| change.map(|found| found.to_vec()));
+                assert_eq!(found, (!n.is_multiple_of(11)).then(|| expected(n)), "{n}");
+                assert_eq!(layer.fetch_value(&key(n)), !n.is_multiple_of(11));
+            }
+            let of = |rest| (rest..1_000).step_by(2).filter(|n: &usize| !n.is_multiple_of(11));
+            let changed = |n: usize| (key(n).stored().as_bytes().to_vec(), expected(n));
+            let all: Vec<_> =
+                layer.ordered().map(|(stored, value)| (stored.to_vec(), value.map(<[u8]>::to_vec))).collect();
+            assert_eq!(all, of(0).chain(of(1)).map(changed).collect::<Vec<_>>());
+            assert_eq!(layer.len(), all.len());
+            assert_eq!(layer.unordered().count(), all.len());
+        }
+    }
+
+    #[test]
+    fn what_is_overwritten_and_deleted_costs_nothing_more() {
+        let mut layer = Layer::new(FixedState::with_seed(1));
+        let changed = |layer: &mut Layer, len: usize| set(layer, 3, &vec![b'v'; len]);
+        changed(&mut layer, 300);
+        let small = layer.bytes();
+        for _ in 0..1_000 {
+            changed(&mut layer, 300);
+            changed(&mut layer, 5_000);
+        }
+        assert_eq!(layer.bytes(), small + 5_000);
+        layer.set(&key(3), None);
+        assert_eq!(layer.bytes(), small);
+    }
+
+    #[test]
+    fn a_large_value_is_shared_and_a_small_one_is_not() {
+        let mut layer = Layer::new(FixedState::with_seed(1));
+        for len in [10, SMALL_MAX, SMALL_MAX + 1] {
+            let whole = Bytes::from(vec![1; len]);
+            layer.set(&key(0), Some(Content::Whole(whole.clone())));
+            let found = layer.get(&key(0)).flatten().expect("it was put").after(4).to_bytes();
+            assert_eq!(found, whole[4..]);
+            assert_eq!(found.as_ptr() == whole[4..].as_ptr(), len > SMALL_MAX);
+        }
     }
 }

@@ -125,8 +125,8 @@ struct LmdbReader {
 }
 
 impl Reader for LmdbReader {
-    fn get(&self, stored: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(get(self.records, &self.txn, stored)?.map(Bytes::copy_from_slice))
+    fn get(&self, stored: &[u8]) -> Result<Option<&[u8]>, StoreError> {
+        get(self.records, &self.txn, stored)
     }
 
     fn range<'a>(&'a self, bounds: Bounds<'_>) -> Result<Records<'a>, StoreError> {

@@ -95,8 +95,8 @@ impl Engine for Map {
 struct MapReader(Arc<Contents>);
 
 impl Reader for MapReader {
-    fn get(&self, stored: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.0.records.get(stored).cloned())
+    fn get(&self, stored: &[u8]) -> Result<Option<&[u8]>, StoreError> {
+        Ok(self.0.records.get(stored).map(|packed| &packed[..]))
     }
 
     fn range<'a>(&'a self, bounds: Bounds<'_>) -> Result<Records<'a>, StoreError> {

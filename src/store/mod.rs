@@ -21,9 +21,10 @@
 //! checkpoint needs the exclusive lock, for a moment. Gets, which would find the same in the database, go on to look into
 //! the buffer that was written, until the next is frozen.
 //!
-//! Reading order: `key` (what a stored key is), `layers` (a buffer), `view` and `txn` (how the three are
+//! Reading order: `key` (what a stored key is), `layers` (a buffer) with its memory in `slab`, `view` and `txn` (how the three are
 //! read as one, and written), `gaps` (where scans need not look), `engine` with its two implementations
-//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `prefetch` is an aside of `layers` and `uses`.
+//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `memory` and
+//! `prefetch` are asides of `layers` and `slab`.
 //!
 //! **Invariant:** nothing here decides by clock, chance or hash order what the state contains.
 //!
@@ -48,7 +49,9 @@ mod layers;
 mod lmdb;
 mod local;
 mod map;
+mod memory;
 mod prefetch;
+mod slab;
 mod snapshot;
 mod txn;
 mod uses;
@@ -63,6 +66,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 
 use crate::env::{Env, Round, WorkerHandle};
 use crate::error::StoreError;
@@ -71,7 +75,6 @@ use crate::mutants::{Mutant, planted};
 use checkpoint::{Gauges, Observer};
 use engine::{Engine, Mark, Reader};
 use gaps::Gaps;
-use key::Key;
 use layers::{Change, Layer};
 use uses::Uses;
 
@@ -80,6 +83,8 @@ pub use chance::Chance;
 pub use effects::{Author, Effects, Event, Shortage, Touch};
 pub use hash::Pinned;
 pub use head::{DATABASES, Database, Head};
+pub use key::Located;
+pub use layers::Found;
 pub use local::Local;
 #[cfg(any(test, feature = "fuzz"))]
 pub use snapshot::file_of as snapshot_file_of;
@@ -101,6 +106,9 @@ pub enum Table {
     /// What belongs to the state but to no key.
     Meta = 4,
 }
+
+/// The numbers of tables are below this.
+const TABLES: usize = 5;
 
 impl TryFrom<u8> for Table {
     type Error = StoreError;
@@ -187,6 +195,8 @@ pub struct Store {
 
 /// What the lock protects.
 struct State {
+    /// The hash by which the buffers look for keys.
+    hasher: FixedState,
     active: Layer,
     frozen: Option<Arc<Frozen>>,
     /// What the last checkpoint wrote. The database has it, too, but what was written lately is soon asked for again, and
@@ -233,7 +243,7 @@ impl Store {
                 env: env.clone(),
                 dir: dir.to_owned(),
                 options,
-                state: RwLock::new(State::new(engine, head.clone())),
+                state: RwLock::new(State::new(engine, head.clone(), env.rng.next_u64())),
                 writer: Mutex::new(number),
                 retired: Mutex::default(),
                 durable: Mutex::new(stamp.clone()),
@@ -299,10 +309,13 @@ impl Store {
 }
 
 impl State {
-    /// What a database holds whose mark has this head.
-    fn new(engine: Arc<dyn Engine>, head: Head) -> Self {
+    /// What a database holds whose mark has this head. Clients should not be able to choose keys of the same hash: that is
+    /// what `chance` is for.
+    fn new(engine: Arc<dyn Engine>, head: Head, chance: u64) -> Self {
+        let hasher = FixedState::with_seed(chance);
         Self {
-            active: Layer::default(),
+            active: Layer::new(hasher.clone()),
+            hasher,
             frozen: None,
             written: None,
             engine,
@@ -314,12 +327,20 @@ impl State {
     }
 
     /// The last change to `key` that is still in memory.
-    fn buffered(&self, key: &Key) -> Option<&Change> {
+    fn buffered(&self, key: &Located) -> Option<Change<'_>> {
         self.active.get(key).or_else(|| self.older()?.get(key))
     }
 
+    /// Has the processor fetch the slots that `key` has in memory.
+    fn fetch_slot(&self, key: &Located) {
+        self.active.fetch_slot(key);
+        if let Some(older) = self.older() {
+            older.fetch_slot(key);
+        }
+    }
+
     /// Has the processor fetch the value that `key` has in memory.
-    fn fetch_value(&self, key: &Key) {
+    fn fetch_value(&self, key: &Located) {
         if !self.active.fetch_value(key)
             && let Some(older) = self.older()
         {

@@ -328,7 +328,7 @@ fn records_of(mut block: Bytes) -> Option<Vec<Record>> {
         }
         let (key, value) = (block.split_to(key_len), block.split_to(value_len));
         let stored = Key::new(table, &key);
-        let packed = key::pack(&stored, &key, value);
+        let packed = if stored.is_cut() { key::with_key(&key, [&value, &[]]) } else { value };
         records.push(Record { stored, packed });
     }
     (!records.is_empty()).then_some(records)

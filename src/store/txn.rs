@@ -5,14 +5,15 @@
 //! somebody may want to go back.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Deref;
 use std::sync::RwLockWriteGuard;
 
 use bytes::Bytes;
 
 use super::checkpoint::Gauges;
-use super::key::{self, Key};
-use super::layers::Change;
+use super::key::{self, Key, Located};
+use super::layers::{Content, Found};
 use super::{Chance, Effects, Head, Local, State, Table, View, lock_mut};
 
 /// The writes of one log entry. Nobody sees them before it is dropped; then everybody sees all of them.
@@ -33,7 +34,7 @@ const CHANGE_WORK: usize = 4_096;
 struct Saved {
     /// What the buffer said of each key written since. Not of each write: what a value was between two of them, nobody
     /// goes back to, and a large one that grows would be kept as often as it grew.
-    replaced: BTreeMap<Key, Option<Change>>,
+    replaced: BTreeMap<Key, (Located, Option<Option<Bytes>>)>,
     head: Head,
     chance: Chance,
     events: usize,
@@ -56,31 +57,39 @@ impl<'a> Txn<'a> {
         Self { view, gauges, effects, saved: None }
     }
 
-    /// Sets the value of `key`. The store keeps `value` as it is: a slice of something larger keeps all
-    /// of that in memory until the next checkpoint.
-    pub fn put(&mut self, table: Table, key: &[u8], value: impl Into<Bytes>) {
-        let stored = Key::new(table, key);
-        let packed = key::pack(&stored, key, value.into());
+    /// Sets the value of `key`.
+    pub fn put(&mut self, table: Table, key: &[u8], value: impl AsRef<[u8]>) {
+        self.put_at(&self.locate(table, key, &[]), [value.as_ref(), &[]]);
+    }
+
+    /// Sets the value of `key`, to what the parts make one after the other.
+    pub fn put_at(&mut self, key: &Located, parts: [&[u8]; 2]) {
+        let packed = key::pack(key, parts);
         self.view.add_work(packed.len());
-        lock_mut(&mut self.view.state_mut().gaps).put(&stored);
-        self.set(stored, Some(packed));
+        lock_mut(&mut self.view.state_mut().gaps).put(key.stored());
+        self.set(key, Some(packed));
     }
 
     /// Removes `key`, if it is there.
     pub fn delete(&mut self, table: Table, key: &[u8]) {
-        self.set(Key::new(table, key), None);
+        self.delete_at(&self.locate(table, key, &[]));
     }
 
-    fn set(&mut self, stored: Key, change: Change) {
+    /// Removes `key`, if it is there.
+    pub fn delete_at(&mut self, key: &Located) {
+        self.set(key, None);
+    }
+
+    fn set(&mut self, key: &Located, content: Option<Content<'_>>) {
         self.view.add_work(CHANGE_WORK);
         let active = &mut self.view.state_mut().active;
-        match &mut self.saved {
-            Some(saved) => {
-                let replaced = active.set(stored.clone(), change);
-                saved.replaced.entry(stored).or_insert(replaced);
-            }
-            None => drop(active.set(stored, change)),
+        if let Some(saved) = &mut self.saved
+            && let Entry::Vacant(replaced) = saved.replaced.entry(key.stored().clone())
+        {
+            let change = active.get(key).map(|change| change.map(Found::to_bytes));
+            replaced.insert((key.clone(), change));
         }
+        active.set(key, content);
     }
 
     /// Marks a point to which [`Txn::undo`] goes back, in place of any before it.
@@ -108,12 +117,12 @@ impl<'a> Txn<'a> {
     pub fn undo(&mut self) {
         let Some(saved) = self.saved.take() else { return };
         let state = self.view.state_mut();
-        for (stored, replaced) in saved.replaced {
+        for (stored, (key, replaced)) in saved.replaced {
             // A scan may have noted that there is nothing where something now is again.
             lock_mut(&mut state.gaps).put(&stored);
             match replaced {
-                Some(change) => drop(state.active.set(stored, change)),
-                None => state.active.unset(&stored),
+                Some(change) => state.active.set(&key, change.map(Content::Whole)),
+                None => state.active.unset(&key),
             }
         }
         state.head = saved.head;

@@ -11,8 +11,6 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use twox_hash::XxHash3_64;
-
 use super::prefetch::prefetch;
 
 /// How many places there are: two megabytes.
@@ -37,29 +35,29 @@ impl Uses {
         Self { since_ms, used_ms: (0..PLACES).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// The key that is stored at `address` is used.
-    pub fn note(&self, address: &[u8], now_ms: u64) {
+    /// The key of this hash is used.
+    pub fn note(&self, hash: u64, now_ms: u64) {
         let now_ms = now_ms.div_ceil(TICK_MS).saturating_mul(TICK_MS);
-        let place = self.place(address);
+        let place = self.place(hash);
         if place.load(Ordering::Relaxed) < now_ms {
             place.store(now_ms, Ordering::Relaxed);
         }
     }
 
-    /// Has the processor fetch the place of the key that is stored at `address`.
-    pub fn fetch(&self, address: &[u8]) {
-        prefetch(ptr::from_ref(self.place(address)).cast());
+    /// Has the processor fetch the place of the key of this hash.
+    pub fn fetch(&self, hash: u64) {
+        prefetch(ptr::from_ref(self.place(hash)).cast());
     }
 
     /// How many seconds ago that was last, at least.
     #[must_use]
-    pub fn idle_seconds(&self, address: &[u8], now_ms: u64) -> u64 {
-        let used_ms = self.place(address).load(Ordering::Relaxed).max(self.since_ms);
+    pub fn idle_seconds(&self, hash: u64, now_ms: u64) -> u64 {
+        let used_ms = self.place(hash).load(Ordering::Relaxed).max(self.since_ms);
         now_ms.saturating_sub(used_ms) / 1000
     }
 
-    fn place(&self, address: &[u8]) -> &AtomicU64 {
-        &self.used_ms[XxHash3_64::oneshot(address) as usize % PLACES]
+    fn place(&self, hash: u64) -> &AtomicU64 {
+        &self.used_ms[hash as usize % PLACES]
     }
 }
 
@@ -70,30 +68,30 @@ mod tests {
     #[test]
     fn the_last_use_counts() {
         let uses = Uses::new(5_000);
-        assert_eq!(uses.idle_seconds(b"a", 5_000), 0);
-        assert_eq!(uses.idle_seconds(b"a", 25_000), 20);
-        uses.note(b"a", 15_000);
-        assert_eq!(uses.idle_seconds(b"a", 25_000), 10);
-        assert_eq!(uses.idle_seconds(b"b", 25_000), 20);
+        assert_eq!(uses.idle_seconds(1, 5_000), 0);
+        assert_eq!(uses.idle_seconds(1, 25_000), 20);
+        uses.note(1, 15_000);
+        assert_eq!(uses.idle_seconds(1, 25_000), 10);
+        assert_eq!(uses.idle_seconds(2, 25_000), 20);
         // Entries may be stamped behind what a read has seen.
-        uses.note(b"a", 14_000);
-        assert_eq!(uses.idle_seconds(b"a", 25_000), 10);
-        assert_eq!(uses.idle_seconds(b"a", 14_000), 0);
+        uses.note(1, 14_000);
+        assert_eq!(uses.idle_seconds(1, 25_000), 10);
+        assert_eq!(uses.idle_seconds(1, 14_000), 0);
     }
 
     #[test]
     fn a_second_has_passed_only_after_a_second() {
         let uses = Uses::new(5_000);
-        uses.note(b"a", 5_990);
-        assert_eq!(uses.idle_seconds(b"a", 6_010), 0);
-        assert_eq!(uses.idle_seconds(b"a", 6_989), 0);
-        assert_eq!(uses.idle_seconds(b"a", 7_000), 1);
+        uses.note(1, 5_990);
+        assert_eq!(uses.idle_seconds(1, 6_010), 0);
+        assert_eq!(uses.idle_seconds(1, 6_989), 0);
+        assert_eq!(uses.idle_seconds(1, 7_000), 1);
         // A state that has no time yet, and then that of the world.
         let uses = Uses::new(0);
-        uses.note(b"a", 1_795_000_000_000);
-        assert_eq!(uses.idle_seconds(b"a", 1_795_000_003_000), 3);
+        uses.note(1, 1_795_000_000_000);
+        assert_eq!(uses.idle_seconds(1, 1_795_000_003_000), 3);
         // The end of its tick is not told as the future.
-        uses.note(b"b", 8_001);
-        assert_eq!(uses.idle_seconds(b"b", 8_002), 0);
+        uses.note(2, 8_001);
+        assert_eq!(uses.idle_seconds(2, 8_002), 0);
     }
 }

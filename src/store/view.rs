@@ -9,7 +9,8 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 
 use super::engine::{Bounds, Reader};
-use super::key::{self, Key, ORDERED_BYTES};
+use super::key::{self, Key, Located, ORDERED_BYTES};
+use super::layers::Found;
 use super::{Called, Chance, Head, Local, State, Table, Telling, lock};
 use crate::error::StoreError;
 
@@ -93,7 +94,13 @@ impl<'a> View<'a> {
     /// # Errors
     /// The database failed, or its value does not match its checksum.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.look(table, key, |value| Ok(value.clone()))
+        self.look(&self.locate(table, key, &[]), |value| Ok(value.to_bytes()))
+    }
+
+    /// Where the key that `first` and `rest` make is looked for.
+    #[must_use]
+    pub fn locate(&self, table: Table, first: &[u8], rest: &[u8]) -> Located {
+        Located::new(&self.state.hasher, table, first, rest)
     }
 
     /// What `read` makes of the value of `key`.
@@ -102,31 +109,25 @@ impl<'a> View<'a> {
     /// As [`View::get`], and those of `read`.
     pub fn look<T>(
         &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&Bytes) -> Result<T, StoreError>,
+        key: &Located,
+        read: impl FnOnce(Found<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let stored = Key::new(table, key);
-        let fetched;
-        let packed = match self.state.buffered(&stored) {
+        let packed = match self.state.buffered(key) {
             Some(change) => change,
-            None => {
-                fetched = self.reader()?.get(stored.as_bytes())?;
-                &fetched
-            }
+            None => self.reader()?.get(key.stored().as_bytes())?.map(Found::here),
         };
-        self.add_work(RECORD_WORK + packed.as_ref().map_or(0, Bytes::len));
+        self.add_work(RECORD_WORK + packed.map_or(0, |packed| packed.len()));
         let Some(packed) = packed else { return Ok(None) };
-        read(&*key::value_of(&stored, key, packed)?).map(Some)
+        read(key::value_of(key, packed)?).map(Some)
     }
 
     /// Has the processor fetch what the buffers hold of keys, each of them in two parts, that will soon be looked up. A
     /// look waits for memory twice, first for the slot and then for the value; several at once wait for theirs together.
     pub fn fetch_ahead<'k>(&self, table: Table, keys: impl Iterator<Item = ([u8; 8], &'k [u8])>) {
-        let keys = keys.filter_map(|(first, rest)| Key::inline(table, &first, rest)).collect::<Vec<_>>();
+        let keys = keys.map(|(first, rest)| self.locate(table, &first, rest)).collect::<Vec<_>>();
         for key in &keys {
-            self.state.active.fetch_slot(key);
-            self.state.uses.fetch(key.address());
+            self.state.fetch_slot(key);
+            self.state.uses.fetch(key.hash());
         }
         for key in &keys {
             self.state.fetch_value(key);
@@ -225,10 +226,10 @@ impl<'a> View<'a> {
         self.read.replace(false)
     }
 
-    /// Notes that the key stored at `address` is used.
-    pub fn note_use(&self, address: &[u8]) {
+    /// Notes that `key` is used.
+    pub fn note_use(&self, key: &Located) {
         if self.uses.get() {
-            self.state.uses.note(address, self.now_ms);
+            self.state.uses.note(key.hash(), self.now_ms);
         }
     }
 
@@ -237,11 +238,11 @@ impl<'a> View<'a> {
         self.uses.set(uses);
     }
 
-    /// How many seconds ago the key stored at `address` was last used on this node, at least; nothing under a
-    /// [`super::Txn`], which must find the same on every node.
+    /// How many seconds ago `key` was last used on this node, at least; nothing under a [`super::Txn`], which must find
+    /// the same on every node.
     #[must_use]
-    pub fn idle_seconds(&self, address: &[u8]) -> Option<u64> {
-        self.local().map(|_| self.state.uses.idle_seconds(address, self.now_ms))
+    pub fn idle_seconds(&self, key: &Located) -> Option<u64> {
+        self.local().map(|_| self.state.uses.idle_seconds(key.hash(), self.now_ms))
     }
 
     /// Notes that a read looked for a key that is not there, for those who want to hear of it.
@@ -310,7 +311,7 @@ impl<'a> View<'a> {
         {
             return Ok(());
         }
-        let mut records = self.overlaid((from, Bound::Excluded(end)))?;
+        let mut records = self.overlaid(table, (from, Bound::Excluded(end)))?;
         let mut deleted = 0;
         let mut next = next_living(&mut records, &mut deleted)?;
         if deleted > 0 {
@@ -330,13 +331,14 @@ impl<'a> View<'a> {
     /// What is stored within the bounds: the database's records under the buffers' changes.
     fn overlaid<'s>(
         &'s self,
+        table: Table,
         bounds: Bounds<'_>,
     ) -> Result<impl Iterator<Item = Layered<'s>> + use<'s, 'a>, StoreError> {
         let records = self.reader()?.range(bounds)?;
         let records = records.map(|record| record.map(|(stored, packed)| (stored, Some(packed))));
-        let frozen = self.state.frozen.as_ref().map(|frozen| frozen.layer.range(bounds));
+        let frozen = self.state.frozen.as_ref().map(|frozen| frozen.layer.range(table as usize, bounds));
         let frozen = frozen.into_iter().flatten().map(Ok);
-        let active = self.state.active.range(bounds).map(Ok);
+        let active = self.state.active.range(table as usize, bounds).map(Ok);
         Ok(Overlay::new(active, Overlay::new(frozen, records)))
     }
 

@@ -123,7 +123,7 @@ impl Apart {
             }
         }
         self.bytes += content.len() as u64;
-        tx.put(Table::Elements, &address, Bytes::copy_from_slice(content));
+        tx.put(Table::Elements, &address, content);
         Ok(old.is_none())
     }
 
@@ -256,7 +256,7 @@ pub(super) fn copy(tx: &mut Txn, record: &Record) -> Result<Bytes, StoreError> {
         })?;
         after = batch.last().map(|(name, _)| name.clone());
         for (name, content) in batch {
-            tx.put(Table::Elements, &copy.address(&name), content);
+            tx.put(Table::Elements, &copy.address(&name), &content);
         }
         if after.is_none() {
             return Ok(Body::Apart(copy).encode());

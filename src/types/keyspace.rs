@@ -23,7 +23,7 @@ use super::record::{self, Form, Header, Kind, Record};
 use super::{collection, expiry};
 use crate::config::Events;
 use crate::error::{Failure, StoreError, text};
-use crate::store::{self, Author, Database, Event, Table, Touch, Txn, View};
+use crate::store::{self, Author, Database, Event, Found, Located, Table, Touch, Txn, View};
 
 /// How many databases there are.
 pub const DATABASES: u8 = store::DATABASES as u8;
@@ -62,7 +62,7 @@ pub enum Expiry {
 pub struct Place<'k> {
     db: u8,
     key: &'k Bytes,
-    address: Vec<u8>,
+    at: Located,
     found: Option<Record>,
     /// What was found has passed its deadline and only waits to be removed.
     gone: bool,
@@ -74,7 +74,7 @@ impl<'k> Place<'k> {
     /// Looks a key up, which is then used.
     pub fn find(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
         let place = Self::look(view, db, key)?;
-        view.note_use(&place.address);
+        view.note_use(&place.at);
         Ok(place)
     }
 
@@ -82,7 +82,7 @@ impl<'k> Place<'k> {
     /// was: the place has no [`Place::record`].
     pub fn find_to_replace(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
         let place = Self::look_by(view, db, key, Record::decode_unread)?;
-        view.note_use(&place.address);
+        view.note_use(&place.at);
         Ok(Self { unread: true, ..place })
     }
 
@@ -95,12 +95,12 @@ impl<'k> Place<'k> {
         view: &View,
         db: u8,
         key: &'k Bytes,
-        decode: impl FnOnce(&Bytes) -> Result<Record, StoreError>,
+        decode: impl FnOnce(Found<'_>) -> Result<Record, StoreError>,
     ) -> Result<Self, StoreError> {
-        let address = address(database(view, db).generation, key);
-        let found = view.look(Table::Keys, &address, decode)?;
+        let at = locate(view, db, key);
+        let found = view.look(&at, decode)?;
         let gone = found.as_ref().is_some_and(|record| expiry::is_past(view, record.header.deadline));
-        Ok(Self { db, key, address, found, gone, unread: false })
+        Ok(Self { db, key, at, found, gone, unread: false })
     }
 
     /// The living key's record.
@@ -208,13 +208,13 @@ impl<'k> Place<'k> {
         }
         let old = self.found.as_ref().and_then(|record| record.header.deadline);
         let new = record.header.deadline;
-        tx.put(Table::Keys, &self.address, record.encode());
+        tx.put_at(&self.at, [&record.header.encode(), &record.value]);
         if old != new {
             if let Some(old) = old {
-                tx.delete(Table::Expiry, &expiry::index_key(old, &self.address));
+                tx.delete(Table::Expiry, &expiry::index_key(old, self.at.key()));
             }
             if let Some(new) = new {
-                tx.put(Table::Expiry, &expiry::index_key(new, &self.address), Bytes::new());
+                tx.put(Table::Expiry, &expiry::index_key(new, self.at.key()), &[]);
             }
         }
         let database = database_mut(tx, self.db);
@@ -240,9 +240,9 @@ impl<'k> Place<'k> {
     /// Removes the record of what was found.
     fn erase(&mut self, tx: &mut Txn) {
         let deadline = self.found.take().and_then(|record| record.header.deadline);
-        tx.delete(Table::Keys, &self.address);
+        tx.delete_at(&self.at);
         if let Some(deadline) = deadline {
-            tx.delete(Table::Expiry, &expiry::index_key(deadline, &self.address));
+            tx.delete(Table::Expiry, &expiry::index_key(deadline, self.at.key()));
         }
         let database = database_mut(tx, self.db);
         database.keys -= 1;
@@ -265,7 +265,7 @@ pub fn peek(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreErr
 /// differ.
 #[must_use]
 pub fn idle_seconds(view: &View, db: u8, key: &[u8]) -> u64 {
-    view.idle_seconds(&address(database(view, db).generation, key)).unwrap_or(0)
+    view.idle_seconds(&locate(view, db, key)).unwrap_or(0)
 }
 
 fn looked_up(view: &View, place: Place) -> Result<Option<Record>, StoreError> {
@@ -507,6 +507,10 @@ pub(super) fn database(view: &View, db: u8) -> Database {
 
 fn database_mut<'t>(tx: &'t mut Txn, db: u8) -> &'t mut Database {
     &mut tx.head_mut().databases[usize::from(db)]
+}
+
+fn locate(view: &View, db: u8, key: &[u8]) -> Located {
+    view.locate(Table::Keys, &database(view, db).generation.to_be_bytes(), key)
 }
 
 /// Where a key is stored: the database's generation, big-endian, and the key.

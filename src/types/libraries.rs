@@ -139,9 +139,9 @@ pub fn put(tx: &mut Txn, name: &[u8], library: &Library) -> Result<(), StoreErro
         bytes: counts.bytes + size(library),
     };
     for function in &library.functions {
-        tx.put(Table::Meta, &function_key(&function.name), Bytes::copy_from_slice(name));
+        tx.put(Table::Meta, &function_key(&function.name), name);
     }
-    tx.put(Table::Meta, &key(LIBRARY, name), encode(library));
+    tx.put(Table::Meta, &key(LIBRARY, name), &encode(library));
     counts.write(tx);
     Ok(())
 }
@@ -187,7 +187,7 @@ impl Counts {
         for number in [self.libraries, self.functions, self.bytes] {
             stored.put_u64_le(number);
         }
-        tx.put(Table::Meta, COUNTS, stored.freeze());
+        tx.put(Table::Meta, COUNTS, &stored);
     }
 }
 

@@ -1,8 +1,9 @@
 //! How a key is stored.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::StoreError;
+use crate::store::Found;
 
 /// What type of value a key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,6 @@ pub struct Record {
 
 const FORMAT: u8 = 1;
 pub(super) const HEADER_BYTES: usize = 35;
-const COPIED_BYTES_MAX: usize = 1_024;
 
 impl Header {
     /// Reads the first bytes of a stored record.
@@ -109,58 +109,50 @@ impl Header {
             version: number(header, 27),
         })
     }
+
+    /// The first bytes of a stored record; the value follows.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut stored = [0; HEADER_BYTES];
+        stored[0] = FORMAT;
+        stored[1] = match self.kind {
+            Kind::String => 1,
+            Kind::Hash => 2,
+            Kind::List => 3,
+        };
+        stored[2] = match self.form {
+            Form::Whole => 0,
+            Form::Changed => 1,
+            Form::Computed => 2,
+            Form::Grown => 3,
+        };
+        let numbers = [self.deadline.unwrap_or(0), self.created, self.modified, self.version];
+        for (place, number) in stored[3..].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        stored
+    }
 }
 
 impl Record {
-    /// Reads a stored record. A large value shares its bytes; a copy of a small one costs less than a count of who shares
-    /// them, which lies elsewhere in memory.
+    /// Reads a stored record.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] on bytes that no version of Quorate wrote.
-    pub fn decode(stored: &Bytes) -> Result<Self, StoreError> {
-        let (header, value) = split(stored)?;
-        let value = match value.len() {
-            ..=COPIED_BYTES_MAX => Bytes::copy_from_slice(value),
-            _ => stored.slice(HEADER_BYTES..),
-        };
-        Ok(Self { header, value })
+    pub fn decode(stored: Found<'_>) -> Result<Self, StoreError> {
+        Ok(Self { header: Header::decode(&stored)?, value: stored.after(HEADER_BYTES).to_bytes() })
     }
 
     /// The same without the value, unless that is a collection's: what there is besides depends on it.
     ///
     /// # Errors
     /// As [`Record::decode`].
-    pub fn decode_unread(stored: &Bytes) -> Result<Self, StoreError> {
-        let header = Header::decode(stored)?;
+    pub fn decode_unread(stored: Found<'_>) -> Result<Self, StoreError> {
+        let header = Header::decode(&stored)?;
         match header.kind {
             Kind::String => Ok(Self { header, value: Bytes::new() }),
             Kind::Hash | Kind::List => Self::decode(stored),
         }
-    }
-
-    /// The bytes to store.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let header = &self.header;
-        let mut stored = BytesMut::with_capacity(HEADER_BYTES + self.value.len());
-        stored.put_u8(FORMAT);
-        stored.put_u8(match header.kind {
-            Kind::String => 1,
-            Kind::Hash => 2,
-            Kind::List => 3,
-        });
-        stored.put_u8(match header.form {
-            Form::Whole => 0,
-            Form::Changed => 1,
-            Form::Computed => 2,
-            Form::Grown => 3,
-        });
-        stored.put_u64(header.deadline.unwrap_or(0));
-        stored.put_u64(header.created);
-        stored.put_u64(header.modified);
-        stored.put_u64(header.version);
-        stored.put_slice(&self.value);
-        stored.freeze()
     }
 }
 
@@ -206,11 +198,14 @@ mod tests {
         Record { header, value: Bytes::from_static(b"a\0c") }
     }
 
+    fn stored(record: &Record) -> Vec<u8> {
+        [&record.header.encode()[..], &record.value].concat()
+    }
+
     #[test]
     fn recorded_bytes_decode() {
-        let stored = Bytes::from_static(&RECORDED);
-        assert_eq!(Record::decode(&stored).expect("format 1"), recorded());
-        assert_eq!(recorded().encode(), stored);
+        assert_eq!(Record::decode(Found::here(&RECORDED)).expect("format 1"), recorded());
+        assert_eq!(stored(&recorded()), RECORDED);
     }
 
     #[test]
@@ -219,25 +214,16 @@ mod tests {
             for form in [Form::Whole, Form::Changed, Form::Computed, Form::Grown] {
                 let header = Header { kind, form, ..recorded().header };
                 let record = Record { header, ..recorded() };
-                assert_eq!(Record::decode(&record.encode()).expect("format 1"), record);
+                assert_eq!(Record::decode(Found::here(&stored(&record))).expect("format 1"), record);
             }
         }
-    }
-
-    #[test]
-    fn a_large_value_is_not_copied() {
-        let value = Bytes::from(vec![b'v'; COPIED_BYTES_MAX + 1]);
-        let stored = Record { value: value.clone(), ..recorded() }.encode();
-        let record = Record::decode(&stored).expect("format 1");
-        assert_eq!(record.value, value);
-        assert_eq!(record.value.as_ptr(), stored[HEADER_BYTES..].as_ptr());
     }
 
     #[test]
     fn only_a_strings_value_is_left_unread() {
         for kind in [Kind::String, Kind::Hash, Kind::List] {
             let record = Record { header: Header { kind, ..recorded().header }, ..recorded() };
-            let read = Record::decode_unread(&record.encode()).expect("format 1");
+            let read = Record::decode_unread(Found::here(&stored(&record))).expect("format 1");
             assert_eq!(read.header, record.header);
             assert_eq!(read.value.is_empty(), kind == Kind::String);
         }

@@ -90,7 +90,7 @@ pub fn remember(tx: &mut Txn, digest: &Digest, text: &Bytes) -> Result<(), Store
         tx.delete(Table::Meta, &key(&oldest));
     }
     let number = counts.put(tx, digest, false, text);
-    tx.put(Table::Meta, &age_key(number), Bytes::copy_from_slice(digest));
+    tx.put(Table::Meta, &age_key(number), digest);
     counts.write(tx);
     Ok(())
 }
@@ -188,7 +188,7 @@ impl Counts {
         for number in [self.next, self.evaluated, self.evaluated_bytes, self.loaded, self.loaded_bytes] {
             stored.put_u64_le(number);
         }
-        tx.put(Table::Meta, SCRIPTS, stored.freeze());
+        tx.put(Table::Meta, SCRIPTS, &stored);
     }
 
     /// Stores a script under the next number, and answers that.
@@ -199,7 +199,7 @@ impl Counts {
         stored.put_slice(&[VERSION, u8::from(loaded)]);
         stored.put_u64_le(number);
         stored.put_slice(text);
-        tx.put(Table::Meta, &key(digest), stored.freeze());
+        tx.put(Table::Meta, &key(digest), &stored);
         number
     }
 

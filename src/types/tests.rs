@@ -12,7 +12,7 @@ use super::collection::{Apart, Body};
 use super::{Expiry, Kind, Place, Record, expiry, keyspace, random, scan, string};
 use crate::config::Events;
 use crate::env::sim;
-use crate::store::{Chance, Event, Head, Options, Store, Table, Txn, View};
+use crate::store::{Chance, Event, Found, Head, Options, Store, Table, Txn, View};
 
 /// Runs a test on an empty state in memory.
 pub(crate) fn with_store<T>(test: impl FnOnce(&Store) -> T) -> T {
@@ -50,7 +50,7 @@ pub(crate) fn check_counters(view: &View) {
     let mut collections = BTreeMap::new();
     scan_all(view, Table::Keys, |address, stored| {
         let generation = u64::from_be_bytes(*address.first_chunk().expect("an address has a generation"));
-        let Record { header, value } = Record::decode(&Bytes::copy_from_slice(stored)).expect("a record");
+        let Record { header, value } = Record::decode(Found::here(stored)).expect("a record");
         if header.kind != Kind::String
             && let Body::Apart(apart) = Body::decode(&value).expect("a collection")
         {

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Head, Key, Store, Table, View, lock, verify_snapshot};
+use super::key::Key;
+use super::{Head, Store, Table, View, lock, verify_snapshot};
 use crate::error::StoreError;
 use world::{KINDS, Kind, World};
 

@@ -11,87 +11,123 @@ use crate::resp::number;
 /// argument in the middle of an option is a syntax error.
 #[derive(Debug)]
 pub struct Args<'a> {
-    /// The name as the client wrote it, one word or two, for error texts.
-    words: &'a [Bytes],
-    rest: &'a [Bytes],
+    words: Words<'a>,
+    /// How many words are the name.
+    skip: usize,
+    /// The next argument's place among the words.
+    next: usize,
     /// The database the connection has selected.
     pub db: u8,
+}
+
+/// All words of a command, its name as the client wrote it included.
+#[derive(Debug)]
+enum Words<'a> {
+    /// Somebody needs them afterwards.
+    Shown(&'a [Bytes]),
+    /// They may be taken, which spares it a count of who holds them.
+    Given(&'a mut [Bytes]),
 }
 
 impl<'a> Args<'a> {
     /// The arguments of `argv`, whose first `skip` words are the name.
     #[must_use]
-    pub fn new(argv: &'a [Bytes], skip: usize, db: u8) -> Self {
-        Self { words: &argv[..skip], rest: &argv[skip..], db }
+    pub const fn new(argv: &'a [Bytes], skip: usize, db: u8) -> Self {
+        Self { words: Words::Shown(argv), skip, next: skip, db }
+    }
+
+    /// The same of an `argv` that nobody needs afterwards: what is left of it then is anything.
+    #[must_use]
+    pub const fn given(argv: &'a mut [Bytes], skip: usize, db: u8) -> Self {
+        Self { words: Words::Given(argv), skip, next: skip, db }
     }
 
     /// How many are left.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.rest.len()
+        self.words().len() - self.next
     }
 
     /// Whether none is left.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+        self.len() == 0
     }
 
     /// The next argument, without taking it.
     #[must_use]
-    pub fn peek(&self) -> Option<&'a Bytes> {
-        self.rest.first()
+    pub fn peek(&self) -> Option<&Bytes> {
+        self.words().get(self.next)
     }
 
     /// The next argument.
     pub fn bytes(&mut self) -> Result<Bytes> {
-        let (first, rest) = self.rest.split_first().ok_or(text::SYNTAX)?;
-        self.rest = rest;
-        Ok(first.clone())
+        let word = match &mut self.words {
+            Words::Shown(words) => words.get(self.next).cloned(),
+            Words::Given(words) => words.get_mut(self.next).map(std::mem::take),
+        };
+        let word = word.ok_or(text::SYNTAX)?;
+        self.next += 1;
+        Ok(word)
     }
 
     /// All that are left.
     pub fn rest(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.rest).to_vec()
+        let rest = self.words()[self.next..].to_vec();
+        self.next += rest.len();
+        rest
     }
 
     /// The next argument, as an integer.
     pub fn int(&mut self) -> Result<i64> {
-        Ok(number::parse_int(&self.bytes()?).ok_or(text::NOT_AN_INTEGER)?)
+        self.number(number::parse_int, text::NOT_AN_INTEGER)
     }
 
     /// The next argument, as a finite floating point number.
     pub fn float(&mut self) -> Result<f64> {
-        Ok(number::parse_float(&self.bytes()?).ok_or(text::NOT_A_FLOAT)?)
+        self.number(number::parse_float, text::NOT_A_FLOAT)
+    }
+
+    fn number<T>(&mut self, parse: fn(&[u8]) -> Option<T>, otherwise: ClientError) -> Result<T> {
+        let number = parse(self.peek().ok_or(text::SYNTAX)?);
+        self.next += 1;
+        Ok(number.ok_or(otherwise)?)
     }
 
     /// Takes the next argument if it is `word` (in any case).
     pub fn take(&mut self, word: &str) -> bool {
-        match self.rest.split_first() {
-            Some((first, rest)) if first.eq_ignore_ascii_case(word.as_bytes()) => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
-        }
+        let is_next = self.peek().is_some_and(|next| next.eq_ignore_ascii_case(word.as_bytes()));
+        self.next += usize::from(is_next);
+        is_next
     }
 
     /// Fails unless all were taken.
     pub fn end(&self) -> Result<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(text::SYNTAX.into()) }
+        if self.is_empty() { Ok(()) } else { Err(text::SYNTAX.into()) }
+    }
+
+    const fn words(&self) -> &[Bytes] {
+        match &self.words {
+            Words::Shown(words) => words,
+            Words::Given(words) => words,
+        }
+    }
+
+    fn name(&self) -> &[Bytes] {
+        &self.words()[..self.skip]
     }
 
     /// "wrong number of arguments", for rules that arity cannot say (MSET's pairs).
     #[must_use]
     pub fn wrong_number(&self) -> ClientError {
-        wrong_number(&String::from_utf8_lossy(&self.words.join(&b'|')).to_ascii_lowercase())
+        wrong_number(&String::from_utf8_lossy(&self.name().join(&b'|')).to_ascii_lowercase())
     }
 
     /// What Redis says instead of "wrong number of arguments" where a subcommand's number of arguments is
     /// not fixed.
     #[must_use]
     pub fn wrong_subcommand(&self) -> ClientError {
-        let [container, .., subcommand] = self.words else { return self.wrong_number() };
+        let [container, .., subcommand] = self.name() else { return self.wrong_number() };
         wrong_subcommand(&String::from_utf8_lossy(container), subcommand)
     }
 }

@@ -60,7 +60,7 @@ impl Node for Hello {
                 _ => return Err(text::NO_PROTO.into()),
             };
         }
-        while let Some(option) = args.peek() {
+        while !args.is_empty() {
             if args.len() > 2 && args.take("AUTH") {
                 hello.login = Some((args.bytes()?, args.bytes()?));
             } else if args.len() > 1 && args.take("SETNAME") {
@@ -68,7 +68,8 @@ impl Node for Hello {
                 session::check_name(&name)?;
                 hello.name = Some(name);
             } else {
-                let option = String::from_utf8_lossy(option);
+                let option = args.bytes()?;
+                let option = String::from_utf8_lossy(&option);
                 return Err(ClientError::new(format!("ERR Syntax error in HELLO option '{option}'")).into());
             }
         }

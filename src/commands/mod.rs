@@ -45,7 +45,7 @@ mod tests;
 pub use args::Args;
 pub use host::Host;
 pub use spec::{Access, Flags, Group, Keys, Spec};
-pub use table::{Command, Lane, Patience, Resolved, all, find, resolve};
+pub use table::{Command, Lane, Patience, Resolved, Resolver, all, find, resolve};
 
 use std::time::Duration;
 

@@ -99,6 +99,33 @@ pub fn resolve(argv: &[Bytes]) -> Result<Resolved, ClientError> {
     }
 }
 
+/// Resolves commands that come one after another, and most of which are the same.
+#[derive(Default)]
+pub struct Resolver {
+    /// A name of one word, as it was spelled, and what it calls.
+    last: Option<(Bytes, Resolved)>,
+}
+
+impl Resolver {
+    /// As [`resolve`].
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub fn resolve(&mut self, argv: &[Bytes]) -> Result<Resolved, ClientError> {
+        if let Some((name, resolved)) = &self.last
+            && argv.first() == Some(name)
+            && resolved.command.takes(argv.len())
+        {
+            return Ok(*resolved);
+        }
+        let resolved = resolve(argv)?;
+        if !resolved.command.has_subcommands && resolved.skip == 1 {
+            self.last = Some((argv[0].clone(), resolved));
+        }
+        Ok(resolved)
+    }
+}
+
 /// What [`resolve`] found.
 #[derive(Clone, Copy)]
 pub struct Resolved {
@@ -108,12 +135,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Runs a command that entries hold, as a part of one, in database `db`.
+    /// Runs a command that entries hold, as a part of one.
     ///
     /// # Errors
     /// The store failed.
-    pub fn apply(&self, argv: &[Bytes], db: u8, tx: &mut Txn) -> Result<Reply, StoreError> {
-        let mut args = Args::new(argv, self.skip, db);
+    pub fn apply(&self, mut args: Args, tx: &mut Txn) -> Result<Reply, StoreError> {
         let result = match self.command.lane {
             Lane::Write(execute) => execute(&mut args, tx),
             Lane::Read(execute) => {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::commands;
+use crate::commands::{self, Args};
 use crate::env::Env;
 use crate::env::sim::{self, World};
 use crate::error::StoreError;
@@ -80,7 +80,7 @@ fn commands(bytes: &[u8]) {
         tx.head_mut().clock_ms = 1_000;
         for argv in &requests {
             if let Ok(resolved) = commands::resolve(argv) {
-                resolved.apply(argv, 0, &mut tx).expect("the simulated disk works");
+                resolved.apply(Args::new(argv, resolved.skip, 0), &mut tx).expect("the simulated disk works");
                 keyspace::commit(&mut tx);
             }
         }

@@ -118,11 +118,19 @@ pub struct GroupBuilder {
 
 impl Default for GroupBuilder {
     fn default() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER_BYTES], commands: 0, shortage: None }
+        Self::with_capacity(0)
     }
 }
 
 impl GroupBuilder {
+    /// No commands yet, and room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut group = Vec::with_capacity(bytes.max(GROUP_HEADER_BYTES));
+        group.resize(GROUP_HEADER_BYTES, 0);
+        Self { bytes: group, commands: 0, shortage: None }
+    }
+
     /// Adds a command.
     pub fn push(&mut self, command: &Proposed) {
         match command {
@@ -287,14 +295,16 @@ fn take_group(rest: &mut Bytes) -> Result<(GroupHeader, Commands), Malformed> {
     };
     let commands = commands & ((1 << SHORTAGE_SHIFT) - 1);
     let header = GroupHeader { node, boot, sequence, answered, commands, shortage };
-    Ok((header, Commands { left: header.commands, rest: group }))
+    Ok((header, Commands { left: header.commands, group, at: 0 }))
 }
 
 /// The commands of a group, from left to right.
 #[derive(Debug)]
 pub struct Commands {
     left: u32,
-    rest: Bytes,
+    group: Bytes,
+    /// Where the next one is.
+    at: usize,
 }
 
 impl Commands {
@@ -304,7 +314,7 @@ impl Commands {
     /// When what follows is not a command.
     pub fn next_command(&mut self) -> Result<Option<Proposed>, Malformed> {
         if self.left == 0 {
-            return if self.rest.is_empty() {
+            return if self.at == self.group.len() {
                 Ok(None)
             } else {
                 Err(Malformed("bytes after a group's commands"))
@@ -340,12 +350,18 @@ impl Commands {
     }
 
     fn byte(&mut self) -> Result<u8, Malformed> {
-        if self.rest.is_empty() { Err(Malformed("a command is cut")) } else { Ok(self.rest.get_u8()) }
+        let byte = *self.group.get(self.at).ok_or(Malformed("a command is cut"))?;
+        self.at += 1;
+        Ok(byte)
     }
 
     fn number(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
+        let first = self.byte()?;
+        if first < 0x80 {
+            return Ok(first.into());
+        }
+        let mut value = u64::from(first & 0x7f);
+        for shift in (7..64).step_by(7) {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
@@ -359,14 +375,16 @@ impl Commands {
     fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.number()?;
         match usize::try_from(count) {
-            Ok(count) if count <= self.rest.len() => Ok(count),
+            Ok(count) if count <= self.group.len() - self.at => Ok(count),
             _ => Err(Malformed("a count is larger than what follows")),
         }
     }
 
     fn bytes(&mut self) -> Result<Bytes, Malformed> {
         let length = self.count()?;
-        Ok(self.rest.split_to(length))
+        let start = self.at;
+        self.at += length;
+        Ok(self.group.slice(start..self.at))
     }
 }
 

@@ -12,19 +12,18 @@
 pub mod entry;
 mod origins;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::commands;
+use crate::commands::{Args, Resolver};
 use crate::error::StoreError;
 use crate::mutants::{Mutant, planted};
 use crate::resp::Reply;
-use crate::store::{Author, Called, Event, Store, Touch, Txn, View};
-use crate::types::{expiry, keyspace};
-use entry::{Call, Commands, Entry, GroupHeader, Guard, Proposed};
+use crate::store::{Author, Called, Event, Store, Touch, Txn};
+use crate::types::{Ahead, expiry, keyspace};
+use entry::{Call, Commands, Entry, GroupHeader, Guard, Malformed, Proposed};
 use origins::{Admission, Origins, take_u32, take_u64};
 
 /// Keys that one entry expires at most; the rest follow with the next, and are gone for every command
@@ -186,7 +185,7 @@ impl Machine {
     /// When the store fails or the entry cannot be read. The node must stop then: it can no longer say that
     /// it did what the others did.
     pub fn apply(&mut self, position: Position, body: Bytes) -> Result<Applied, StoreError> {
-        let mut entry = Entry::decode(body).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let mut entry = Entry::decode(body).map_err(unreadable)?;
         let mut applied = Applied::default();
         let store = Arc::clone(&self.store);
         {
@@ -197,9 +196,7 @@ impl Machine {
             expiry::expire_due(&mut tx, EXPIRE_BUDGET)?;
             keyspace::commit(&mut tx);
             let mut words = 0;
-            while let Some((group, commands)) =
-                entry.next_group().map_err(|error| StoreError::Corrupt(error.to_string()))?
-            {
+            while let Some((group, commands)) = entry.next_group().map_err(unreadable)? {
                 self.apply_group(&mut tx, &group, commands, &mut words, &mut applied)?;
             }
             applied.next_deadline = expiry::next_deadline(&tx)?;
@@ -248,16 +245,14 @@ impl Machine {
         tx.set_telling(ours);
         let mut calls = Vec::new();
         let mut replies = Vec::with_capacity(group.commands as usize);
-        let mut ahead = VecDeque::new();
-        while let Some(command) = next_command(&mut commands, &mut ahead, tx)? {
+        let mut commands = std::iter::from_fn(|| commands.next_command().transpose());
+        let (mut ahead, mut names) = (Ahead::default(), Resolver::default());
+        while let Some(command) = ahead.next(tx, &mut commands, first_key).map_err(unreadable)? {
             tx.effects.author = ours.then_some(Author { sequence: group.sequence, place: replies.len() });
             *words += command.words();
             let place = replies.len();
-            replies.push(run(tx, &command)?);
-            let called = tx.take_called();
-            if !called.is_empty() {
-                calls.push((place, called));
-            }
+            replies.push(run(tx, &mut names, command)?);
+            calls.extend(tx.take_called().map(|called| (place, called)));
             keyspace::commit(tx);
             if tx.take_read() && tx.effects.touched.is_some() {
                 tx.effects.readers.extend(tx.effects.author);
@@ -308,22 +303,8 @@ fn decode_stamp(bytes: &[u8]) -> Result<Stamp, StoreError> {
     Stamp::decode(bytes).ok_or_else(|| StoreError::Corrupt("the checkpoint's stamp cannot be read".into()))
 }
 
-/// The next command of a group. They are read several `ahead` at a time, and their keys looked for together.
-fn next_command(
-    commands: &mut Commands,
-    ahead: &mut VecDeque<Proposed>,
-    view: &View,
-) -> Result<Option<Proposed>, StoreError> {
-    if ahead.is_empty() {
-        while ahead.len() < keyspace::AHEAD
-            && let Some(command) =
-                commands.next_command().map_err(|error| StoreError::Corrupt(error.to_string()))?
-        {
-            ahead.push_back(command);
-        }
-        keyspace::fetch_ahead(view, ahead.iter().filter_map(first_key));
-    }
-    Ok(ahead.pop_front())
+fn unreadable(error: Malformed) -> StoreError {
+    StoreError::Corrupt(error.to_string())
 }
 
 /// The key that a command most likely looks up first.
@@ -334,16 +315,20 @@ fn first_key(command: &Proposed) -> Option<(u8, &Bytes)> {
     }
 }
 
-fn run(tx: &mut Txn, command: &Proposed) -> Result<Reply, StoreError> {
+fn run(tx: &mut Txn, names: &mut Resolver, command: Proposed) -> Result<Reply, StoreError> {
     match command {
-        Proposed::Plain(call) => run_call(tx, call),
+        Proposed::Plain(call) => run_call(tx, names, call),
         Proposed::Transaction { guards, calls } => {
             for guard in guards {
-                if !holds(tx, guard)? {
+                if !holds(tx, &guard)? {
                     return Ok(Reply::NilArray);
                 }
             }
-            calls.iter().map(|call| run_call(tx, call)).collect::<Result<_, _>>().map(Reply::Array)
+            calls
+                .into_iter()
+                .map(|call| run_call(tx, names, call))
+                .collect::<Result<_, _>>()
+                .map(Reply::Array)
         }
     }
 }
@@ -352,9 +337,9 @@ fn holds(tx: &Txn, guard: &Guard) -> Result<bool, StoreError> {
     Ok(keyspace::watched(tx, guard.db, &guard.key)? == guard.revision || planted(Mutant::WatchBlind))
 }
 
-fn run_call(tx: &mut Txn, call: &Call) -> Result<Reply, StoreError> {
-    match commands::resolve(&call.argv) {
-        Ok(resolved) => resolved.apply(&call.argv, call.db, tx),
+fn run_call(tx: &mut Txn, names: &mut Resolver, mut call: Call) -> Result<Reply, StoreError> {
+    match names.resolve(&call.argv) {
+        Ok(resolved) => resolved.apply(Args::given(&mut call.argv, resolved.skip, call.db), tx),
         Err(error) => Ok(error.into()),
     }
 }

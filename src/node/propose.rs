@@ -144,6 +144,15 @@ struct Draft {
     waiters: Vec<Waiter>,
 }
 
+impl Draft {
+    /// Answers this one, and is another, which will most likely become as large.
+    fn begin_next(&mut self) -> Self {
+        let group = GroupBuilder::with_capacity(self.group.len());
+        let waiters = Vec::with_capacity(self.waiters.len());
+        std::mem::replace(self, Self { group, waiters })
+    }
+}
+
 struct Waiter {
     range: Range<usize>,
     client: u64,
@@ -192,7 +201,7 @@ impl Proposals {
         state.open.waiters.push(Waiter { range: first..end, client: contributor.client(), since, sender });
         state.gather.join(contributor);
         if state.open.group.len() >= GROUP_BYTES {
-            let full = std::mem::take(&mut state.open);
+            let full = state.open.begin_next();
             state.full.push_back(full);
         }
         if !state.gathering || state.is_enough() {
@@ -347,7 +356,7 @@ impl Proposals {
             Some(full) => full,
             None => {
                 state.gather.start();
-                std::mem::take(&mut state.open)
+                state.open.begin_next()
             }
         };
         state.last_sequence += 1;

@@ -7,6 +7,7 @@
 //! A read that came in one piece with writes before it needs no barrier of its own: its writes were committed
 //! after it had arrived, so everything acknowledged before it began stands before them in the log.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::node::{Answers, Barrier, Contributor, Node};
 use crate::resp::{Reply, encode};
 use crate::session::{Blocked, Request, Session, Unblock};
 use crate::store::View;
-use crate::types::keyspace;
+use crate::types::Ahead;
 
 /// Once so much is waiting to be written, it is written before more is made.
 pub const OUTPUT_BYTES: usize = 1 << 20;
@@ -303,7 +304,11 @@ impl Dispatcher {
                 while !rest.is_empty() {
                     let node = Arc::clone(&self.node);
                     let read = node.read(barrier, |view| {
-                        (self.read_some(rest, view), view.take_called(), self.node.source_here())
+                        (
+                            self.read_some(rest, view),
+                            view.take_called().unwrap_or_default(),
+                            self.node.source_here(),
+                        )
                     });
                     let (replies, source) = match read.await {
                         Ok((replies, called, source)) => {
@@ -341,11 +346,9 @@ impl Dispatcher {
     fn read_some(&self, items: &[Item], view: &View) -> Vec<Reply> {
         let mut replies = Vec::with_capacity(items.len().min(128));
         let mut bytes = 0;
-        for (place, item) in items.iter().enumerate() {
-            if place.is_multiple_of(keyspace::AHEAD) {
-                let ahead = items[place..].iter().take(keyspace::AHEAD);
-                keyspace::fetch_ahead(view, ahead.filter_map(|item| Some((item.db, item.argv.get(1)?))));
-            }
+        let mut ahead = Ahead::default();
+        let mut items = items.iter().map(Ok::<_, Infallible>);
+        while let Ok(Some(item)) = ahead.next(view, &mut items, |item| Some((item.db, item.argv.get(1)?))) {
             let reply = self.read_one(item, view);
             bytes += size(&reply);
             replies.push(reply);

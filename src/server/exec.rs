@@ -132,7 +132,8 @@ impl Dispatcher {
                 }
             }
             let reads = items.iter().filter(|item| matches!(item.resolved.command.lane, Lane::Read(_)));
-            (Reply::Array(reads.map(|item| self.read_one(item, view)).collect()), view.take_called(), source)
+            let replies = Reply::Array(reads.map(|item| self.read_one(item, view)).collect());
+            (replies, view.take_called().unwrap_or_default(), source)
         });
         let (reply, called, source) = read.await?;
         self.source = source;

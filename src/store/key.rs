@@ -12,7 +12,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use bytes::{BufMut, Bytes};
 use foldhash::fast::FixedState;
@@ -105,10 +105,11 @@ pub struct Located {
 }
 
 impl Located {
+    #[inline]
     pub(super) fn new(hasher: &FixedState, table: Table, first: &[u8], rest: &[u8]) -> Self {
         let stored = Key::joined(table, first, rest);
         let hash = hash_of(hasher, &stored);
-        let whole = stored.is_cut().then(|| [first, rest].concat().into());
+        let whole = if stored.is_cut() { Some([first, rest].concat().into()) } else { None };
         Self { stored, hash, whole }
     }
 
@@ -122,14 +123,18 @@ impl Located {
         &self.stored
     }
 
-    pub(super) fn hash(&self) -> u64 {
+    /// The hash of it by which the buffers look for it.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
         self.hash
     }
 }
 
 /// The hash by which a buffer looks for a key.
 pub(super) fn hash_of(hasher: &FixedState, stored: &Key) -> u64 {
-    hasher.hash_one(stored.as_bytes())
+    let mut hasher = hasher.build_hasher();
+    hasher.write(stored.as_bytes());
+    hasher.finish()
 }
 
 /// What is stored for the value that `parts` make.

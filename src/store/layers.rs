@@ -91,22 +91,25 @@ impl Layer {
         self.find(key.hash(), key.stored()).map(|slot| self.change(slot))
     }
 
-    /// Has the processor fetch the slot that `key` is in, if it is in any.
-    pub fn fetch_slot(&self, key: &Located) {
+    /// Has the processor fetch the slot that a key of this hash is in, if it is in any.
+    pub fn fetch_slot(&self, hash: u64) {
         // The map, on its way through the slots where it could be, asks for them and reads none.
-        self.slots.find(key.hash(), |slot| {
+        self.slots.find(hash, |slot| {
             prefetch(ptr::from_ref(slot).cast());
             false
         });
     }
 
-    /// Has the processor fetch what `key` was changed to, and says whether it is here.
-    pub fn fetch_value(&self, key: &Located) -> bool {
-        let slot = self.find(key.hash(), key.stored());
-        if let Some(slot) = slot {
+    /// Has the processor fetch what a key of this hash was changed to, and says whether one seems to be here: one in nine
+    /// times it is another's, whose hash is alike in the few bits that the map has at hand.
+    pub fn fetch_value(&self, hash: u64) -> bool {
+        let mut seen = false;
+        self.slots.find(hash, |slot| {
             self.fetch_kept(slot);
-        }
-        slot.is_some()
+            seen = true;
+            false
+        });
+        seen
     }
 
     /// Changes `key`.
@@ -178,15 +181,10 @@ impl Layer {
         std::iter::from_fn(move || {
             if ahead.is_empty() {
                 ahead.extend(keys.by_ref().take(WALK_AHEAD).map(|key| (key, hash_of(&self.hasher, key))));
-                for (_, hash) in &ahead {
-                    self.slots.find(*hash, |slot| {
-                        prefetch(ptr::from_ref(slot).cast());
-                        false
-                    });
-                }
-                for (key, hash) in &ahead {
-                    self.find(*hash, key).into_iter().for_each(|slot| self.fetch_kept(slot));
-                }
+                ahead.iter().for_each(|(_, hash)| self.fetch_slot(*hash));
+                ahead.iter().for_each(|(_, hash)| {
+                    self.fetch_value(*hash);
+                });
                 ahead.reverse();
             }
             ahead.pop().map(|(key, _)| self.changed(key))
@@ -356,7 +354,7 @@ mod tests {
             for n in 0..1_000 {
                 let found = layer.get(&key(n)).map(|change| change.map(|found| found.to_vec()));
                 assert_eq!(found, (!n.is_multiple_of(11)).then(|| expected(n)), "{n}");
-                assert_eq!(layer.fetch_value(&key(n)), !n.is_multiple_of(11));
+                assert!(layer.fetch_value(key(n).hash()) || n.is_multiple_of(11));
             }
             let of = |rest| (rest..1_000).step_by(2).filter(|n: &usize| !n.is_multiple_of(11));
             let changed = |n: usize| (key(n).stored().as_bytes().to_vec(), expected(n));

@@ -331,20 +331,20 @@ impl State {
         self.active.get(key).or_else(|| self.older()?.get(key))
     }
 
-    /// Has the processor fetch the slots that `key` has in memory.
-    fn fetch_slot(&self, key: &Located) {
-        self.active.fetch_slot(key);
+    /// Has the processor fetch the slots that a key of this hash has in memory.
+    fn fetch_slot(&self, hash: u64) {
+        self.active.fetch_slot(hash);
         if let Some(older) = self.older() {
-            older.fetch_slot(key);
+            older.fetch_slot(hash);
         }
     }
 
-    /// Has the processor fetch the value that `key` has in memory.
-    fn fetch_value(&self, key: &Located) {
-        if !self.active.fetch_value(key)
+    /// Has the processor fetch the value that a key of this hash has in memory.
+    fn fetch_value(&self, hash: u64) {
+        if !self.active.fetch_value(hash)
             && let Some(older) = self.older()
         {
-            older.fetch_value(key);
+            older.fetch_value(hash);
         }
     }
 

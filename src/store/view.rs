@@ -121,17 +121,16 @@ impl<'a> View<'a> {
         read(key::value_of(key, packed)?).map(Some)
     }
 
-    /// Has the processor fetch what the buffers hold of keys, each of them in two parts, that will soon be looked up. A
-    /// look waits for memory twice, first for the slot and then for the value; several at once wait for theirs together.
-    pub fn fetch_ahead<'k>(&self, table: Table, keys: impl Iterator<Item = ([u8; 8], &'k [u8])>) {
-        let keys = keys.map(|(first, rest)| self.locate(table, &first, rest)).collect::<Vec<_>>();
-        for key in &keys {
-            self.state.fetch_slot(key);
-            self.state.uses.fetch(key.hash());
-        }
-        for key in &keys {
-            self.state.fetch_value(key);
-        }
+    /// Has the processor fetch where the buffers have a key of this hash, which will be looked up. A look waits for memory
+    /// twice, first for the slot and then for the value; several at once wait for theirs together.
+    pub fn fetch_slot(&self, hash: u64) {
+        self.state.fetch_slot(hash);
+        self.state.uses.fetch(hash);
+    }
+
+    /// Has it fetch what they have there, once it has the slot.
+    pub fn fetch_value(&self, hash: u64) {
+        self.state.fetch_value(hash);
     }
 
     /// Calls `visit` with the keys of `table` from `from` on, in order, and their values, until `end`,
@@ -253,7 +252,8 @@ impl<'a> View<'a> {
     /// Databases and keys of the misses noted since this was last asked.
     #[must_use]
     pub fn take_misses(&self) -> Vec<(u8, Bytes)> {
-        self.misses.take()
+        // Most often there is nothing, after every single command.
+        if self.misses.borrow().is_empty() { Vec::new() } else { self.misses.take() }
     }
 
     /// Whether this node is to be told what scripts call from here on. A view's own reads always tell it.
@@ -276,10 +276,11 @@ impl<'a> View<'a> {
         self.called.borrow_mut().add(called);
     }
 
-    /// What scripts have called since this was last asked.
+    /// What scripts have called since this was last asked, if they have.
     #[must_use]
-    pub fn take_called(&self) -> Called {
-        self.called.take()
+    pub fn take_called(&self) -> Option<Called> {
+        let is_empty = self.called.borrow().is_empty();
+        (!is_empty).then(|| self.called.take())
     }
 
     /// Counts work, in bytes looked at or copied. Records count by themselves.

@@ -15,6 +15,7 @@
 //!
 //! What happens to keys whose time has come is told in [`super::expiry`].
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -280,14 +281,52 @@ fn looked_up(view: &View, place: Place) -> Result<Option<Record>, StoreError> {
     Ok(found)
 }
 
-/// How many commands are worth a [`fetch_ahead`] together: what they fetch must still be near when it is their turn.
-pub const AHEAD: usize = 16;
+/// Commands that will run one after another, the next of which the processor fetches memory for meanwhile.
+pub struct Ahead<C> {
+    /// Each with the hash of the key that it will most likely look up first.
+    commands: VecDeque<(C, Option<u64>)>,
+    /// How many of them everything is fetched for.
+    ready: usize,
+}
 
-/// Has the processor fetch what is stored under keys that commands about to run will look up: see
-/// [`View::fetch_ahead`]. It changes nothing, and any key may be given.
-pub fn fetch_ahead<'k>(view: &View, keys: impl Iterator<Item = (u8, &'k Bytes)>) {
-    let address = |(db, key): (u8, &'k Bytes)| (database(view, db).generation.to_be_bytes(), &key[..]);
-    view.fetch_ahead(Table::Keys, keys.map(address));
+impl<C> Default for Ahead<C> {
+    fn default() -> Self {
+        Self { commands: VecDeque::new(), ready: 0 }
+    }
+}
+
+impl<C> Ahead<C> {
+    /// How many go together: what is fetched for them must still be near when it is their turn.
+    const BATCH: usize = 8;
+
+    /// The next of `commands`, which must go on where they were left off. What `key` answers, a database and a key in it,
+    /// decides nothing but what is fetched.
+    ///
+    /// # Errors
+    /// Those of `commands`.
+    pub fn next<E>(
+        &mut self,
+        view: &View,
+        commands: &mut impl Iterator<Item = Result<C, E>>,
+        key: fn(&C) -> Option<(u8, &Bytes)>,
+    ) -> Result<Option<C>, E> {
+        while self.ready == 0 {
+            // A batch's slots were fetched while the one before it ran; its values are while the next is read.
+            self.ready = self.commands.len();
+            self.commands.iter().filter_map(|(_, hash)| *hash).for_each(|hash| view.fetch_value(hash));
+            for command in commands.by_ref().take(Self::BATCH) {
+                let command = command?;
+                let hash = key(&command).map(|(db, key)| locate(view, db, key).hash());
+                hash.into_iter().for_each(|hash| view.fetch_slot(hash));
+                self.commands.push_back((command, hash));
+            }
+            if self.commands.is_empty() {
+                return Ok(None);
+            }
+        }
+        self.ready -= 1;
+        Ok(self.commands.pop_front().map(|(command, _)| command))
+    }
 }
 
 /// Whether there is such a key.

@@ -18,7 +18,7 @@ pub mod string;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use keyspace::{Class, DATABASES, Expiry, Place};
+pub use keyspace::{Ahead, Class, DATABASES, Expiry, Place};
 pub use record::{Form, Header, Kind, Record};
 
 /// The encoding Redis would use for a value.

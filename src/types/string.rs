@@ -20,8 +20,16 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 /// # Errors
 /// "wrong kind of value".
 pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Bytes>, Failure> {
-    let record = keyspace::get(view, db, key)?;
-    Ok(of(record.as_ref())?.cloned())
+    Ok(taken(keyspace::get(view, db, key)?)?)
+}
+
+/// The same of a record that nobody needs any more.
+///
+/// # Errors
+/// "wrong kind of value".
+pub fn taken(record: Option<Record>) -> Result<Option<Bytes>, ClientError> {
+    of(record.as_ref())?;
+    Ok(record.map(|record| record.value))
 }
 
 /// The value of a record that must be a string.

@@ -149,12 +149,13 @@ impl Change {
 impl Condition {
     fn parse(args: &mut Args) -> Result<Self> {
         let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
-        while let Some(option) = args.peek() {
+        while !args.is_empty() {
             let flag = [("NX", &mut nx), ("XX", &mut xx), ("GT", &mut gt), ("LT", &mut lt)]
                 .into_iter()
                 .find_map(|(word, flag)| args.take(word).then_some(flag));
             let Some(flag) = flag else {
-                let option = String::from_utf8_lossy(option);
+                let option = args.bytes()?;
+                let option = String::from_utf8_lossy(&option);
                 return Err(ClientError::new(format!("ERR Unsupported option {option}")).into());
             };
             *flag = true;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::commands::server::{debug, monitor};
-use crate::commands::{Answer, Command, Flags, Lane, Resolved, resolve};
+use crate::commands::{Answer, Args, Command, Flags, Lane, Resolved, resolve};
 use crate::error::{ClientError, Failure, StoreError, text};
 use crate::metrics::Outcome;
 use crate::resp::{Reply, number};
@@ -93,7 +93,9 @@ impl Caller for Writer<'_, '_> {
         };
         self.has_written |= resolved.command.flags().has(Flags::WRITE);
         let reply = match resolved.command.lane {
-            Lane::Write(_) | Lane::Read(_) => resolved.apply(&argv, self.db, self.tx)?,
+            Lane::Write(_) | Lane::Read(_) => {
+                resolved.apply(Args::new(&argv, resolved.skip, self.db), self.tx)?
+            }
             Lane::Session(_) | Lane::Node(_) => {
                 answer(&resolved, &argv, self.tx, &mut self.db, &mut self.log)?
             }
@@ -160,7 +162,7 @@ impl Caller for Reader<'_, '_> {
         let reply = match resolved.command.lane {
             Lane::Read(execute) => {
                 self.view.mark_read();
-                reply(execute(&mut crate::commands::Args::new(&argv, resolved.skip, self.db), self.view))?
+                reply(execute(&mut Args::new(&argv, resolved.skip, self.db), self.view))?
             }
             _ => answer(&resolved, &argv, self.view, &mut self.db, &mut self.log)?,
         };

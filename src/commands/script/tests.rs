@@ -5,7 +5,7 @@ use std::thread;
 
 use bytes::Bytes;
 
-use crate::commands::resolve;
+use crate::commands::{Args, resolve};
 use crate::resp::Reply;
 use crate::store::{Chance, Store};
 use crate::types::tests::{begin, dump, with_store};
@@ -43,7 +43,7 @@ fn run(store: &Store, entry: u64, script: &str) -> Reply {
         ["EVAL", script, "1", "k", "arg"].iter().map(|word| Bytes::from(word.to_string())).collect();
     let mut tx = begin(store, 1000 + entry);
     let resolved = resolve(&argv).expect("EVAL takes this");
-    resolved.apply(&argv, 0, &mut tx).expect("the simulated disk works")
+    resolved.apply(Args::new(&argv, resolved.skip, 0), &mut tx).expect("the simulated disk works")
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Read for MGet {
         let mut values = Vec::with_capacity(self.keys.len());
         for key in &self.keys {
             let record = keyspace::get(view, self.db, key)?;
-            values.push(string::of(record.as_ref()).ok().flatten().cloned().into());
+            values.push(string::taken(record).ok().flatten().into());
         }
         Ok(Reply::Array(values))
     }

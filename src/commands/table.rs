@@ -102,9 +102,12 @@ pub fn resolve(argv: &[Bytes]) -> Result<Resolved, ClientError> {
 /// Resolves commands that come one after another, and most of which are the same.
 #[derive(Default)]
 pub struct Resolver {
-    /// A name of one word, as it was spelled, and what it calls.
-    last: Option<(Bytes, Resolved)>,
+    /// A short name of one word, as it was spelled, how long that is, and what it calls.
+    last: Option<([u8; SHORT_BYTES], usize, Resolved)>,
 }
+
+/// How long a name may be that a [`Resolver`] remembers.
+const SHORT_BYTES: usize = 16;
 
 impl Resolver {
     /// As [`resolve`].
@@ -112,15 +115,18 @@ impl Resolver {
     /// # Errors
     /// Those of [`resolve`].
     pub fn resolve(&mut self, argv: &[Bytes]) -> Result<Resolved, ClientError> {
-        if let Some((name, resolved)) = &self.last
-            && argv.first() == Some(name)
+        if let Some((name, length, resolved)) = &self.last
+            && argv.first().is_some_and(|word| **word == name[..*length])
             && resolved.command.takes(argv.len())
         {
             return Ok(*resolved);
         }
         let resolved = resolve(argv)?;
-        if !resolved.command.has_subcommands && resolved.skip == 1 {
-            self.last = Some((argv[0].clone(), resolved));
+        let spelled = &argv[0];
+        if spelled.len() <= SHORT_BYTES && resolved.skip == 1 && !resolved.command.has_subcommands {
+            let mut name = [0; SHORT_BYTES];
+            name[..spelled.len()].copy_from_slice(spelled);
+            self.last = Some((name, spelled.len(), resolved));
         }
         Ok(resolved)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::syntax::{self, Argument, Shape};
-use super::{Args, Command, Lane, all, find, resolve};
+use super::{Args, Command, Lane, Resolved, Resolver, all, find, resolve};
 use crate::error::Failure;
 use crate::resp::Reply;
 use crate::script::sha1_hex;
@@ -84,6 +84,44 @@ fn names_are_unique_and_found_in_any_case() {
     assert!(find(b"").is_none());
     assert!(find(b"GE").is_none());
     assert!(find(b"GETT").is_none());
+}
+
+#[test]
+fn what_was_called_before_changes_nothing() {
+    let mut resolver = Resolver::default();
+    let calls = [
+        "GET k",
+        "GET k",
+        "get k",
+        "GET",
+        "GET k k",
+        "SET k v",
+        "CONFIG GET x",
+        "CONFIG SET x y",
+        "CONFIG",
+        "GET k",
+        "CONFIG NONE",
+        "CONFIG|GET x",
+        "COMMAND",
+        "COMMAND COUNT",
+        "COMMAND",
+        "GETT k",
+        "GE k",
+        "GET k",
+        "a-name-that-is-far-too-long-to-be-kept x",
+        "ZREVRANGEBYSCORE k",
+        "GET k",
+    ];
+    for call in calls {
+        let argv: Vec<Bytes> = call.split(' ').map(Bytes::from).collect();
+        let found = |resolved: Resolved| (resolved.command.index, resolved.skip);
+        let (remembering, anew) = (resolver.resolve(&argv).map(found), resolve(&argv).map(found));
+        assert_eq!(
+            remembering.map_err(|error| error.to_string()),
+            anew.map_err(|error| error.to_string()),
+            "{call}"
+        );
+    }
 }
 
 #[test]

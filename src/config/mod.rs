@@ -66,6 +66,8 @@ pub struct Config {
     pub wal_keep_bytes: u64,
     /// Applied writes held in memory before a checkpoint.
     pub buffer_bytes: u64,
+    /// Values read from the database that are kept in memory.
+    pub cache_bytes: u64,
     /// Time between checkpoints, at most.
     pub checkpoint_interval: Duration,
     pub log_format: LogFormat,
@@ -138,6 +140,7 @@ impl Config {
             wal_segment_bytes: texts.number("wal-segment-bytes"),
             wal_keep_bytes: texts.number("wal-keep-bytes"),
             buffer_bytes: texts.number("buffer-bytes"),
+            cache_bytes: texts.number("cache-bytes"),
             checkpoint_interval: Duration::from_secs(texts.number("checkpoint-seconds")),
             log_format: if texts.text("log-format") == "json" { LogFormat::Json } else { LogFormat::Text },
             log_level: texts.text("log-level").to_owned(),

@@ -307,6 +307,12 @@ pub static TOPICS: [Topic; 6] = [
                 "64mb",
                 "Applied writes held in memory before they are checkpointed to the database.",
             ),
+            start(
+                "cache-bytes",
+                bytes(0, 64 * GIB),
+                "64mb",
+                "Values read from the database that are kept in memory.",
+            ),
             start("checkpoint-seconds", int(1, 86_400), "30", "Time between checkpoints, at most."),
         ],
     },

@@ -55,6 +55,7 @@ pub struct Snapshot {
     pub store_bytes_used: u64,
     /// Applied writes that no checkpoint has written yet.
     pub buffer_bytes: u64,
+    pub cache_bytes: u64,
     /// All files of the log.
     pub wal_bytes: u64,
     /// What is free on the data directory's disk.
@@ -136,6 +137,9 @@ static ROWS: &[Row] = &[
     gauge("quorate_store_used_bytes", "Part of the file in use.", |s| s.snapshot.store_bytes_used as f64),
     gauge("quorate_store_buffer_bytes", "Applied writes not yet checkpointed.", |s| {
         s.snapshot.buffer_bytes as f64
+    }),
+    gauge("quorate_store_cache_bytes", "Values read from the database and kept.", |s| {
+        s.snapshot.cache_bytes as f64
     }),
     gauge("quorate_store_data_bytes", "Size of keys and values.", |s| s.snapshot.data_bytes as f64),
     gauge("quorate_store_data_max_bytes", "Limit of keys and values; 0: none.", |s| {

@@ -152,6 +152,7 @@ impl Node {
             store_bytes: stats.database_bytes,
             store_bytes_used: stats.used_bytes,
             buffer_bytes: stats.active_bytes + stats.frozen_bytes,
+            cache_bytes: stats.cache_bytes,
             wal_bytes: self.wal.bytes(),
             disk_bytes_free: self.env.disk.free_bytes(&self.figures.config.data).unwrap_or(0),
             revision: head.revision,

@@ -81,7 +81,7 @@ use waiting::Waiting;
 /// How long a planned hand-over may take before the node stops without one.
 const HANDOVER: Duration = Duration::from_secs(2);
 /// How much of the log is kept in memory: followers that are in step and the machine read its end.
-const LOG_CACHE_BYTES: usize = 16 << 20;
+const LOG_CACHE_BYTES: usize = 8 << 20;
 /// How long a stopping node waits for the answers of its clients' commands.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -159,6 +159,7 @@ impl Node {
         let wal = open_log(&env, config, &metrics, slow_syncs(&env, &settings, &figures))?;
         let options = Options {
             buffer_bytes_max: usize::try_from(config.buffer_bytes).unwrap_or(usize::MAX),
+            cache_bytes_max: config.cache_bytes,
             checkpoint_interval: config.checkpoint_interval,
             ..Options::default()
         };

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use super::block::Waited;
 use super::outbox::Queue;
 use crate::commands::server::{Said, monitor};
-use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Look, Resolved, gate};
+use crate::commands::{self, Answer, Args, Command, Flags, Host, Lane, Look, Resolved, Resolver, gate};
 use crate::env::Exit;
 use crate::env::observer::{Sight, Source};
 use crate::error::{ClientError, Failure, Result, text};
@@ -39,6 +39,7 @@ pub struct Dispatcher {
     /// This connection, to those who gather writes, and reads.
     writes: Contributor,
     pub(super) reads: Arc<Contributor>,
+    names: Resolver,
     run: Run,
     /// What this piece's own writes, once answered, allow its later reads to rely on.
     fresh: Option<Barrier>,
@@ -92,6 +93,7 @@ impl Dispatcher {
             writes: Contributor::of(session.id()),
             reads: Arc::new(Contributor::of(session.id())),
             session,
+            names: Resolver::default(),
             run: Run::Nothing,
             fresh: None,
             began: Duration::ZERO,
@@ -207,7 +209,7 @@ impl Dispatcher {
         &mut self,
         argv: &[Bytes],
     ) -> std::result::Result<Resolved, (Option<&'static Command>, ClientError)> {
-        let resolved = commands::resolve(argv).map_err(|error| (commands::find(&argv[0]), error))?;
+        let resolved = self.names.resolve(argv).map_err(|error| (commands::find(&argv[0]), error))?;
         let command = resolved.command;
         self.session.begin(self.began, command.spec.name, argv);
         let settings = self.node.settings();

@@ -17,7 +17,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::Mark;
-use super::layers::Layer;
 use super::{Frozen, Store, lock, lock_mut};
 use crate::env::{Exit, Round};
 use crate::error::StoreError;
@@ -34,7 +33,7 @@ impl Store {
         if state.frozen.is_some() {
             return false;
         }
-        let next = Layer::after(&state.active);
+        let next = state.active.successor();
         let layer = std::mem::replace(&mut state.active, next);
         self.gauges.frozen(layer.bytes(), self.env.clock.monotonic());
         if planted(Mutant::LogGoneTooEarly) {
@@ -47,9 +46,12 @@ impl Store {
         true
     }
 
-    /// Has the memory given back that only makes reads faster: after a time in which nothing was written.
+    /// Has the memory given back that only makes what was written lately faster: after a time in which nothing was.
     pub fn rest(&self) {
         let mut state = self.write();
+        if state.active.len() == 0 {
+            state.active = state.active.emptied();
+        }
         if let Some(written) = state.written.take() {
             drop(state);
             *lock(&self.retired) = Some(written);
@@ -140,10 +142,11 @@ impl Store {
         let mut state = self.write();
         state.written = state.frozen.take();
         let readers = std::mem::take(lock_mut(&mut state.readers));
+        let recent = lock_mut(&mut state.recent).take();
         drop(state);
         let took = self.env.clock.monotonic().saturating_sub(start);
         self.gauges.written(took, frozen.layer.len());
-        drop(readers);
+        drop((readers, recent));
         Ok(Some(stamp))
     }
 }

@@ -50,7 +50,7 @@ impl Store {
         directory::switch(&*self.env.disk, &self.dir, next)?;
         *number = next;
 
-        let installed = State::new(engine, mark.head.clone(), self.env.rng.next_u64());
+        let installed = State::new(engine, mark.head.clone(), &self.options, self.env.rng.next_u64());
         let replaced = std::mem::replace(&mut *self.write(), installed);
         self.gauges.installed(self.env.clock.monotonic());
         *lock(&self.durable) = Some(mark.stamp.clone());

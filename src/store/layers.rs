@@ -80,10 +80,14 @@ impl Layer {
         Self { hasher, slots, small, order, large_bytes: 0 }
     }
 
-    /// An empty buffer with room for as many changes as `last` has, which spares it the growing.
-    pub fn after(last: &Self) -> Self {
-        let slots = HashTable::with_capacity_in(last.slots.len(), Large);
-        Self { slots, ..Self::new(last.hasher.clone()) }
+    /// An empty buffer like this one.
+    pub fn emptied(&self) -> Self {
+        Self::new(self.hasher.clone())
+    }
+
+    /// An empty buffer with room for as many changes as this one has, which spares it the growing.
+    pub fn successor(&self) -> Self {
+        Self { slots: HashTable::with_capacity_in(self.slots.len(), Large), ..self.emptied() }
     }
 
     /// The change to `key`, if there is one.

@@ -19,10 +19,11 @@
 //! together. While a checkpoint commits, a reader of the database may see it before or after that
 //! commit: with the same frozen buffer laid over it, both look the same. Only the switch that ends a
 //! checkpoint needs the exclusive lock, for a moment. Gets, which would find the same in the database, go on to look into
-//! the buffer that was written, until the next is frozen.
+//! the buffer that was written, until the next is frozen; and what they do find in the database they keep until the next
+//! switch.
 //!
 //! Reading order: `key` (what a stored key is), `layers` (a buffer) with its memory in `slab`, `view` and `txn` (how the three are
-//! read as one, and written), `gaps` (where scans need not look), `engine` with its two implementations
+//! read as one, and written), `recent` (what reads keep), `gaps` (where scans need not look), `engine` with its two implementations
 //! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `memory` and
 //! `prefetch` are asides of `layers` and `slab`.
 //!
@@ -51,6 +52,7 @@ mod local;
 mod map;
 mod memory;
 mod prefetch;
+mod recent;
 mod slab;
 mod snapshot;
 mod txn;
@@ -76,6 +78,7 @@ use checkpoint::{Gauges, Observer};
 use engine::{Engine, Mark, Reader};
 use gaps::Gaps;
 use layers::{Change, Layer};
+use recent::Recent;
 use uses::Uses;
 
 pub use called::{Called, Telling};
@@ -130,6 +133,8 @@ pub struct Options {
     /// A checkpoint is wanted when the active buffer holds this many bytes, and must have ended when it
     /// holds twice as many.
     pub buffer_bytes_max: usize,
+    /// How much of what was read from the database is kept in memory, at most.
+    pub cache_bytes_max: u64,
     /// Address space reserved for the database: the largest it can ever become. It costs nothing, so
     /// that the disk is always full first.
     pub map_bytes: usize,
@@ -140,7 +145,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { buffer_bytes_max: 64 << 20, map_bytes: 1 << 40, checkpoint_interval: Duration::from_secs(5) }
+        Self {
+            buffer_bytes_max: 64 << 20,
+            cache_bytes_max: 64 << 20,
+            map_bytes: 1 << 40,
+            checkpoint_interval: Duration::from_secs(5),
+        }
     }
 }
 
@@ -162,6 +172,8 @@ pub struct StoreStats {
     pub frozen_bytes: u64,
     /// Bytes in the buffer that was written last, which is kept to be read from.
     pub written_bytes: u64,
+    /// Bytes of what was read from the database and is kept to be read again.
+    pub cache_bytes: u64,
     /// The size of the database's file.
     pub database_bytes: u64,
     /// How much of that file is in use.
@@ -206,6 +218,8 @@ struct State {
     /// Open read transactions that nobody uses just now. All of them see a state that is right under
     /// the present buffers: the switch at the end of a checkpoint throws them away.
     readers: Mutex<Vec<Box<dyn Reader>>>,
+    /// What they found.
+    recent: Mutex<Recent>,
     gaps: Mutex<Gaps>,
     uses: Uses,
     head: Head,
@@ -243,7 +257,7 @@ impl Store {
                 env: env.clone(),
                 dir: dir.to_owned(),
                 options,
-                state: RwLock::new(State::new(engine, head.clone(), env.rng.next_u64())),
+                state: RwLock::new(State::new(engine, head.clone(), &options, env.rng.next_u64())),
                 writer: Mutex::new(number),
                 retired: Mutex::default(),
                 durable: Mutex::new(stamp.clone()),
@@ -285,12 +299,16 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
-        let engine = self.read().engine.clone();
+        let (engine, cache_bytes) = {
+            let state = self.read();
+            (state.engine.clone(), lock(&state.recent).bytes())
+        };
         let size = engine.size()?;
         Ok(StoreStats {
             active_bytes: self.gauges.active_bytes.load(Relaxed),
             frozen_bytes: self.gauges.frozen_bytes.load(Relaxed),
             written_bytes: self.gauges.written_bytes.load(Relaxed),
+            cache_bytes,
             database_bytes: size.file_bytes,
             used_bytes: size.used_bytes,
             checkpoints: self.gauges.checkpoints.load(Relaxed),
@@ -311,8 +329,9 @@ impl Store {
 impl State {
     /// What a database holds whose mark has this head. Clients should not be able to choose keys of the same hash: that is
     /// what `chance` is for.
-    fn new(engine: Arc<dyn Engine>, head: Head, chance: u64) -> Self {
+    fn new(engine: Arc<dyn Engine>, head: Head, options: &Options, chance: u64) -> Self {
         let hasher = FixedState::with_seed(chance);
+        let recent = Mutex::new(Recent::new(hasher.clone(), options.cache_bytes_max));
         Self {
             active: Layer::new(hasher.clone()),
             hasher,
@@ -320,6 +339,7 @@ impl State {
             written: None,
             engine,
             readers: Mutex::default(),
+            recent,
             gaps: Mutex::default(),
             uses: Uses::new(head.clock_ms),
             head,
@@ -337,14 +357,18 @@ impl State {
         if let Some(older) = self.older() {
             older.fetch_slot(hash);
         }
+        if let Ok(recent) = self.recent.try_lock() {
+            recent.fetch_slot(hash);
+        }
     }
 
     /// Has the processor fetch the value that a key of this hash has in memory.
     fn fetch_value(&self, hash: u64) {
         if !self.active.fetch_value(hash)
-            && let Some(older) = self.older()
+            && !self.older().is_some_and(|older| older.fetch_value(hash))
+            && let Ok(recent) = self.recent.try_lock()
         {
-            older.fetch_value(hash);
+            recent.fetch_value(hash);
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::engine::{Bounds, Reader};
 use super::key::{self, Key, Located, ORDERED_BYTES};
-use super::layers::Found;
+use super::layers::{Change, Found};
 use super::{Called, Chance, Head, Local, State, Table, Telling, lock};
 use crate::error::StoreError;
 
@@ -112,13 +112,24 @@ impl<'a> View<'a> {
         key: &Located,
         read: impl FnOnce(Found<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let packed = match self.state.buffered(key) {
-            Some(change) => change,
-            None => self.reader()?.get(key.stored().as_bytes())?.map(Found::here),
+        let read = |change: Change<'_>| {
+            self.add_work(RECORD_WORK + change.map_or(0, |packed| packed.len()));
+            change.map(|packed| read(key::value_of(key, packed)?)).transpose()
         };
-        self.add_work(RECORD_WORK + packed.map_or(0, |packed| packed.len()));
-        let Some(packed) = packed else { return Ok(None) };
-        read(key::value_of(key, packed)?).map(Some)
+        if let Some(change) = self.state.buffered(key) {
+            return read(change);
+        }
+        // Another view has it, now and then, and this one does without.
+        let mut recent = self.state.recent.try_lock().ok();
+        if let Some(change) = recent.as_ref().and_then(|recent| recent.get(key)) {
+            return read(change);
+        }
+        let change = self.reader()?.get(key.stored().as_bytes())?.map(Found::here);
+        // What a write looks at will be in a buffer.
+        if let (Guard::Shared(_), Some(recent)) = (&self.state, &mut recent) {
+            recent.keep(key, change);
+        }
+        read(change)
     }
 
     /// Has the processor fetch where the buffers have a key of this hash, which will be looked up. A look waits for memory

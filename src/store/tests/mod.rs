@@ -161,6 +161,31 @@ fn what_was_written_last_is_kept_until_the_store_rests() {
 }
 
 #[test]
+fn what_was_read_is_kept_until_the_database_changes() {
+    for kind in KINDS {
+        let world = World::new(kind);
+        let (store, _) = world.open();
+        let kept = |store: &Store| store.stats().unwrap().cache_bytes > 0;
+        put(&store, "a", "1");
+        assert_eq!(get(&store, "a"), Some("1".into()));
+        assert!(!kept(&store), "it is in a buffer");
+        checkpoint(&world, &store, "first");
+        store.rest();
+        for _ in 0..2 {
+            assert_eq!((get(&store, "a"), get(&store, "b")), (Some("1".into()), None));
+            assert!(kept(&store));
+        }
+        put(&store, "a", "2");
+        put(&store, "b", "2");
+        assert_eq!((get(&store, "a"), get(&store, "b")), (Some("2".into()), Some("2".into())));
+        checkpoint(&world, &store, "second");
+        assert!(!kept(&store));
+        store.rest();
+        assert_eq!((get(&store, "a"), get(&store, "b")), (Some("2".into()), Some("2".into())));
+    }
+}
+
+#[test]
 fn a_checkpoint_is_wanted_by_size_and_by_time() {
     let world = World::new(Kind::Map);
     let (store, _) = world.open();

@@ -236,7 +236,7 @@ mod tests {
             assert!(*located.stored() == Key::new(Table::Elements, &text), "{len}");
             let stored = located.stored().as_bytes();
             assert!(stored.len() <= STORED_MAX, "{len}");
-            let packed = pack(&located, [b"val", b"ue"]).to_bytes();
+            let packed = pack(&located, [b"val", b"ue"]).into_bytes();
             assert_eq!(
                 unpack(stored, &packed).expect("what was packed"),
                 (Table::Elements, &text[..], &b"value"[..])
@@ -258,7 +258,7 @@ mod tests {
     fn another_keys_value_is_refused() {
         let (one, other) = ([b'a'; 600], [b'b'; 600]);
         let (one, other) = (located(&one), located(&other));
-        let packed = pack(&other, [&[], &[]]).to_bytes();
+        let packed = pack(&other, [&[], &[]]).into_bytes();
         assert!(matches!(value_of(&one, Found::shared(&packed)), Err(StoreError::Corrupt(_))));
         assert!(unpack(one.stored().as_bytes(), &[9, 0, 0, 0, 1]).is_err());
     }

@@ -147,7 +147,7 @@ impl Layer {
                     None => Kept::Deleted,
                     Some(content) => {
                         *large_bytes += content.len() as u64;
-                        Kept::Large(Box::new(content.to_bytes()))
+                        Kept::Large(Box::new(content.into_bytes()))
                     }
                 }
             }
@@ -305,7 +305,7 @@ impl<'a> Content<'a> {
     }
 
     /// All of it.
-    pub fn to_bytes(self) -> Bytes {
+    pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Parts(parts) => parts.concat().into(),
             Self::Whole(bytes) => bytes,

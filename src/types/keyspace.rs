@@ -215,7 +215,7 @@ impl<'k> Place<'k> {
                 tx.delete(Table::Expiry, &expiry::index_key(old, self.at.key()));
             }
             if let Some(new) = new {
-                tx.put(Table::Expiry, &expiry::index_key(new, self.at.key()), &[]);
+                tx.put(Table::Expiry, &expiry::index_key(new, self.at.key()), []);
             }
         }
         let database = database_mut(tx, self.db);

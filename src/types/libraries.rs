@@ -141,7 +141,7 @@ pub fn put(tx: &mut Txn, name: &[u8], library: &Library) -> Result<(), StoreErro
     for function in &library.functions {
         tx.put(Table::Meta, &function_key(&function.name), name);
     }
-    tx.put(Table::Meta, &key(LIBRARY, name), &encode(library));
+    tx.put(Table::Meta, &key(LIBRARY, name), encode(library));
     counts.write(tx);
     Ok(())
 }

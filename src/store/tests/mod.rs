@@ -36,7 +36,7 @@ fn all(view: &View, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 fn put(store: &Store, key: &str, value: &str) {
     let mut txn = store.txn(0, 0);
-    txn.put(Table::Keys, key.as_bytes(), value.to_owned());
+    txn.put(Table::Keys, key.as_bytes(), value);
     txn.head_mut().revision += 1;
 }
 
@@ -260,8 +260,8 @@ fn readers_never_see_half_of_an_entry() {
             scope.spawn(|| {
                 for n in 0..2000_u64 {
                     let mut txn = store.txn(n, n);
-                    txn.put(Table::Keys, b"one", n.to_be_bytes().to_vec());
-                    txn.put(Table::Keys, b"two", n.to_be_bytes().to_vec());
+                    txn.put(Table::Keys, b"one", n.to_be_bytes());
+                    txn.put(Table::Keys, b"two", n.to_be_bytes());
                     txn.head_mut().revision = n;
                     drop(txn);
                     if n % 50 == 0 {

@@ -54,7 +54,7 @@ fn sent() -> Bytes {
     sent.freeze()
 }
 
-#[library_benchmark(config = limit(26_000))]
+#[library_benchmark(config = limit(25_300))]
 #[bench::sixteen(sent())]
 fn read(sent: Bytes) -> Vec<Vec<Bytes>> {
     let mut reader = Reader::new();
@@ -69,7 +69,7 @@ fn resolvable() -> Vec<Vec<Bytes>> {
     sets()
 }
 
-#[library_benchmark(config = limit(22_000))]
+#[library_benchmark(config = limit(16_200))]
 #[bench::sixteen(resolvable())]
 fn resolve(requests: Vec<Vec<Bytes>>) -> Vec<Vec<Bytes>> {
     for argv in &requests {
@@ -89,13 +89,13 @@ fn entry_of(requests: &[Vec<Bytes>], sequence: u64) -> Bytes {
     entry::encode(1_700_000_000_000, 1_700_000_000_000, 7, &[group.seal(1, 1, sequence, sequence - 1)])
 }
 
-#[library_benchmark(config = limit(15_000))]
+#[library_benchmark(config = limit(13_700))]
 #[bench::sixteen(sets())]
 fn propose(requests: Vec<Vec<Bytes>>) -> Bytes {
     black_box(entry_of(&requests, 1))
 }
 
-#[library_benchmark(config = limit(4_500))]
+#[library_benchmark(config = limit(4_300))]
 #[bench::sixteen(entry_of(&sets(), 1))]
 fn send(group: Bytes) -> (u64, Request) {
     let mut frames = BytesMut::new();
@@ -128,7 +128,7 @@ fn ready() -> Ready {
     Ready { machine, entry: entry_of(&sets(), 2), _runtime: runtime, _directory: directory }
 }
 
-#[library_benchmark(config = limit(75_000))]
+#[library_benchmark(config = limit(66_000))]
 #[bench::sixteen(ready())]
 fn apply(mut ready: Ready) -> (Applied, Ready) {
     let entry = ready.entry.clone();
@@ -136,7 +136,7 @@ fn apply(mut ready: Ready) -> (Applied, Ready) {
     black_box((applied, ready))
 }
 
-#[library_benchmark(config = limit(5_800))]
+#[library_benchmark(config = limit(5_100))]
 #[bench::sixteen(vec![Reply::Bulk(value()); PIPELINE])]
 fn answer(replies: Vec<Reply>) -> BytesMut {
     let mut out = BytesMut::with_capacity(8 << 10);

@@ -73,7 +73,10 @@ impl<'a> Args<'a> {
 
     /// All that are left.
     pub fn rest(&mut self) -> Vec<Bytes> {
-        let rest = self.words()[self.next..].to_vec();
+        let rest = match &mut self.words {
+            Words::Shown(words) => words[self.next..].to_vec(),
+            Words::Given(words) => words[self.next..].iter_mut().map(std::mem::take).collect(),
+        };
         self.next += rest.len();
         rest
     }

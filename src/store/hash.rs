@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::engine::Reader;
 use super::key::Key;
-use super::layers::Change;
+use super::value::Change;
 use super::{Frozen, Head, Store, Table};
 use crate::error::StoreError;
 

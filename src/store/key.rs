@@ -19,7 +19,7 @@ use foldhash::fast::FixedState;
 use sha2::{Digest, Sha256};
 
 use super::Table;
-use super::layers::{Content, Found};
+use super::value::{Content, Found};
 use crate::error::StoreError;
 
 /// The longest key that LMDB takes.

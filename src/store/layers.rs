@@ -1,7 +1,7 @@
 //! A buffer: the changes since some checkpoint, in memory.
 
 use std::collections::BTreeSet;
-use std::ops::{Bound, Deref};
+use std::ops::Bound;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -15,6 +15,7 @@ use super::key::{Key, Located, hash_of};
 use super::memory::Large;
 use super::prefetch::prefetch;
 use super::slab::{SMALL_MAX, Slab, Spot};
+use super::value::{Change, Content, Found};
 
 /// What a change costs beside its value: the slot, what the map keeps free, and the place in the order.
 const CHANGE_BYTES: u64 = 192;
@@ -22,26 +23,8 @@ const CHANGE_BYTES: u64 = 192;
 /// How many changes are fetched together where all are walked through.
 const WALK_AHEAD: usize = 16;
 
-/// What is stored under a key: `None` when it was deleted.
-pub(super) type Change<'a> = Option<Found<'a>>;
-
 /// A stored key and what is stored under it.
 pub(super) type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
-
-/// What is stored under a key, where it lies.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    bytes: &'a [u8],
-    /// Who else may hold the bytes.
-    shared: Option<&'a Bytes>,
-}
-
-/// What is to be stored under a key.
-pub(super) enum Content<'a> {
-    /// What these make, one after the other.
-    Parts([&'a [u8]; 2]),
-    Whole(Bytes),
-}
 
 /// The last change to each key that was changed.
 ///
@@ -55,8 +38,8 @@ pub(super) struct Layer {
     small: Slab,
     /// The changed keys of each table, by its number.
     order: [OnceLock<BTreeSet<Key>>; TABLES],
-    /// How many bytes keys and large values have.
-    large_bytes: u64,
+    /// What the changes take beside the small values: slots, keys and large values.
+    other_bytes: u64,
 }
 
 /// A changed key, in a cache line.
@@ -77,7 +60,7 @@ impl Layer {
     /// An empty buffer, which looks for keys by this hash.
     pub fn new(hasher: FixedState) -> Self {
         let (slots, small, order) = (HashTable::new_in(Large), Slab::default(), Default::default());
-        Self { hasher, slots, small, order, large_bytes: 0 }
+        Self { hasher, slots, small, order, other_bytes: 0 }
     }
 
     /// An empty buffer like this one.
@@ -118,13 +101,13 @@ impl Layer {
 
     /// Changes `key`.
     pub fn set(&mut self, key: &Located, content: Option<Content<'_>>) {
-        let Self { hasher, slots, small, order, large_bytes } = self;
+        let Self { hasher, slots, small, order, other_bytes } = self;
         let found =
             slots.entry(key.hash(), |slot| slot.key == *key.stored(), |slot| hash_of(hasher, &slot.key));
         let mut slot = match found {
             Entry::Occupied(slot) => slot,
             Entry::Vacant(vacant) => {
-                *large_bytes += CHANGE_BYTES + key.stored().as_bytes().len() as u64;
+                *other_bytes += CHANGE_BYTES + key.stored().as_bytes().len() as u64;
                 if let Some(order) = order[table_of(key.stored())].get_mut() {
                     order.insert(key.stored().clone());
                 }
@@ -135,7 +118,7 @@ impl Layer {
             Kept::Deleted => None,
             Kept::Small(spot) => Some(spot),
             Kept::Large(bytes) => {
-                *large_bytes -= bytes.len() as u64;
+                *other_bytes -= bytes.len() as u64;
                 None
             }
         };
@@ -146,7 +129,7 @@ impl Layer {
                 match other {
                     None => Kept::Deleted,
                     Some(content) => {
-                        *large_bytes += content.len() as u64;
+                        *other_bytes += content.len() as u64;
                         Kept::Large(Box::new(content.into_bytes()))
                     }
                 }
@@ -158,11 +141,11 @@ impl Layer {
     pub fn unset(&mut self, key: &Located) {
         let Ok(entry) = self.slots.find_entry(key.hash(), |slot| slot.key == *key.stored()) else { return };
         let (slot, _) = entry.remove();
-        self.large_bytes -= CHANGE_BYTES + key.stored().as_bytes().len() as u64;
+        self.other_bytes -= CHANGE_BYTES + key.stored().as_bytes().len() as u64;
         match slot.change {
             Kept::Deleted => {}
             Kept::Small(spot) => self.small.free(spot),
-            Kept::Large(bytes) => self.large_bytes -= bytes.len() as u64,
+            Kept::Large(bytes) => self.other_bytes -= bytes.len() as u64,
         }
         if let Some(order) = self.order[table_of(key.stored())].get_mut() {
             order.remove(key.stored());
@@ -202,7 +185,7 @@ impl Layer {
 
     /// How much memory the changes take.
     pub fn bytes(&self) -> u64 {
-        self.small.bytes() + self.large_bytes
+        self.small.bytes() + self.other_bytes
     }
 
     /// How many keys it changes.
@@ -233,7 +216,7 @@ impl Layer {
     /// The change to a key that is in an order.
     fn changed<'a>(&'a self, key: &'a Key) -> Changed<'a> {
         let slot = self.find(hash_of(&self.hasher, key), key).expect("a key in an order has a change");
-        (key.as_bytes(), self.change(slot).map(|found| found.bytes))
+        (key.as_bytes(), self.change(slot).map(Found::bytes))
     }
 
     fn order(&self, table: usize) -> &BTreeSet<Key> {
@@ -245,72 +228,6 @@ impl Layer {
 
 fn table_of(key: &Key) -> usize {
     usize::from(key.as_bytes()[0])
-}
-
-impl<'a> Found<'a> {
-    /// What lies here and nowhere else.
-    #[must_use]
-    pub const fn here(bytes: &'a [u8]) -> Self {
-        Self { bytes, shared: None }
-    }
-
-    /// What others may hold.
-    #[must_use]
-    pub fn shared(bytes: &'a Bytes) -> Self {
-        Self { bytes, shared: Some(bytes) }
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub const fn bytes(self) -> &'a [u8] {
-        self.bytes
-    }
-
-    /// What follows the first `skip` bytes.
-    #[must_use]
-    pub fn after(self, skip: usize) -> Self {
-        Self { bytes: &self.bytes[skip..], ..self }
-    }
-
-    /// The bytes, to keep: shared with whoever holds them, or else a copy. What lies in the buffers is short, and a copy of
-    /// that costs less than a count of who holds it, which lies elsewhere in memory.
-    #[must_use]
-    pub fn to_bytes(self) -> Bytes {
-        match self.shared {
-            Some(whole) => whole.slice_ref(self.bytes),
-            None => Bytes::copy_from_slice(self.bytes),
-        }
-    }
-}
-
-impl Deref for Found<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.bytes
-    }
-}
-
-impl<'a> Content<'a> {
-    /// How long it is.
-    pub fn len(&self) -> usize {
-        self.parts().iter().map(|part| part.len()).sum()
-    }
-
-    fn parts(&self) -> [&[u8]; 2] {
-        match self {
-            Self::Parts(parts) => *parts,
-            Self::Whole(bytes) => [bytes, &[]],
-        }
-    }
-
-    /// All of it.
-    pub fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Parts(parts) => parts.concat().into(),
-            Self::Whole(bytes) => bytes,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@
 //! the buffer that was written, until the next is frozen; and what they do find in the database they keep until the next
 //! switch.
 //!
-//! Reading order: `key` (what a stored key is), `layers` (a buffer) with its memory in `slab`, `view` and `txn` (how the three are
-//! read as one, and written), `recent` (what reads keep), `gaps` (where scans need not look), `engine` with its two implementations
-//! `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`. `memory` and
-//! `prefetch` are asides of `layers` and `slab`.
+//! Reading order: `key` (what a stored key is) and `value`, `layers` (a buffer) with its memory in `slab`, `view` and
+//! `txn` (how the three are read as one, and written), `recent` (what reads keep), `gaps` (where scans need not look),
+//! `engine` with its two implementations `lmdb` and `map`, `checkpoint`, then `snapshot`, `install` and `directory`.
+//! `memory` and `prefetch` are asides of `layers` and `slab`.
 //!
 //! **Invariant:** nothing here decides by clock, chance or hash order what the state contains.
 //!
@@ -57,6 +57,7 @@ mod slab;
 mod snapshot;
 mod txn;
 mod uses;
+mod value;
 mod view;
 
 #[cfg(test)]
@@ -77,9 +78,10 @@ use crate::mutants::{Mutant, planted};
 use checkpoint::{Gauges, Observer};
 use engine::{Engine, Mark, Reader};
 use gaps::Gaps;
-use layers::{Change, Layer};
+use layers::Layer;
 use recent::Recent;
 use uses::Uses;
+use value::Change;
 
 pub use called::{Called, Telling};
 pub use chance::Chance;
@@ -87,12 +89,12 @@ pub use effects::{Author, Effects, Event, Shortage, Touch};
 pub use hash::Pinned;
 pub use head::{DATABASES, Database, Head};
 pub use key::Located;
-pub use layers::Found;
 pub use local::Local;
 #[cfg(any(test, feature = "fuzz"))]
 pub use snapshot::file_of as snapshot_file_of;
 pub use snapshot::{SnapshotInfo, verify as verify_snapshot};
 pub use txn::Txn;
+pub use value::Found;
 pub use view::{View, Visit};
 
 /// The parts of the ordered byte space. The number is the first byte of a stored key and of a
@@ -351,25 +353,17 @@ impl State {
         self.active.get(key).or_else(|| self.older()?.get(key))
     }
 
-    /// Has the processor fetch the slots that a key of this hash has in memory.
+    /// Has the processor fetch the slots that a key of this hash has in the buffers.
     fn fetch_slot(&self, hash: u64) {
         self.active.fetch_slot(hash);
         if let Some(older) = self.older() {
             older.fetch_slot(hash);
         }
-        if let Ok(recent) = self.recent.try_lock() {
-            recent.fetch_slot(hash);
-        }
     }
 
-    /// Has the processor fetch the value that a key of this hash has in memory.
-    fn fetch_value(&self, hash: u64) {
-        if !self.active.fetch_value(hash)
-            && !self.older().is_some_and(|older| older.fetch_value(hash))
-            && let Ok(recent) = self.recent.try_lock()
-        {
-            recent.fetch_value(hash);
-        }
+    /// Has the processor fetch the value that a key of this hash has in the buffers, and says whether one seems to be there.
+    fn fetch_value(&self, hash: u64) -> bool {
+        self.active.fetch_value(hash) || self.older().is_some_and(|older| older.fetch_value(hash))
     }
 
     /// The buffer before the active one, while it is in memory.

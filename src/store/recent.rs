@@ -6,7 +6,8 @@
 use foldhash::fast::FixedState;
 
 use super::key::Located;
-use super::layers::{Change, Content, Layer};
+use super::layers::Layer;
+use super::value::{Change, Content};
 
 /// Values, in two parts so that the older half can go without the newer.
 pub(super) struct Recent {
@@ -70,7 +71,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::super::Table;
-    use super::super::layers::Found;
+    use super::super::value::Found;
     use super::*;
 
     fn key(n: u32) -> Located {
@@ -87,7 +88,7 @@ mod tests {
             assert!(recent.bytes() <= 64 << 10);
             let found = recent.get(&key(n)).expect("it was kept").map(|found| found.to_vec());
             assert_eq!(found, stored);
-            // A third of it is certain: the older half, at least, and what a value takes beside itself is not much more.
+            // The older half of it, at least, which has room for more than that.
             let before = n.saturating_sub(50);
             assert!(recent.get(&key(before)).is_some(), "{before} after {n}");
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::checkpoint::Gauges;
 use super::key::{self, Key, Located};
-use super::layers::{Content, Found};
+use super::value::{Content, Found};
 use super::{Chance, Effects, Head, Local, State, Table, View, lock_mut};
 
 /// The writes of one log entry. Nobody sees them before it is dropped; then everybody sees all of them.

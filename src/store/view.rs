@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::engine::{Bounds, Reader};
 use super::key::{self, Key, Located, ORDERED_BYTES};
-use super::layers::{Change, Found};
+use super::recent::Recent;
+use super::value::{Change, Found};
 use super::{Called, Chance, Head, Local, State, Table, Telling, lock};
 use crate::error::StoreError;
 
@@ -137,11 +138,23 @@ impl<'a> View<'a> {
     pub fn fetch_slot(&self, hash: u64) {
         self.state.fetch_slot(hash);
         self.state.uses.fetch(hash);
+        self.recent_ahead(|recent| recent.fetch_slot(hash));
     }
 
     /// Has it fetch what they have there, once it has the slot.
     pub fn fetch_value(&self, hash: u64) {
-        self.state.fetch_value(hash);
+        if !self.state.fetch_value(hash) {
+            self.recent_ahead(|recent| recent.fetch_value(hash));
+        }
+    }
+
+    /// Has `fetch` look into what reads keep. What writes look at is mostly in a buffer: they do not pay for the lock.
+    fn recent_ahead(&self, fetch: impl FnOnce(&Recent)) {
+        if let Guard::Shared(state) = &self.state
+            && let Ok(recent) = state.recent.try_lock()
+        {
+            fetch(&recent);
+        }
     }
 
     /// Calls `visit` with the keys of `table` from `from` on, in order, and their values, until `end`,

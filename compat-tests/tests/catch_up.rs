@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use compat_tests::alone;
-use compat_tests::client::{Connection, ask};
-use compat_tests::cluster::{Cluster, memory_bytes};
+use compat_tests::client::{Connection, ask, http_get};
+use compat_tests::cluster::{Cluster, PATIENCE, memory_bytes};
 use compat_tests::reply::Reply;
+use compat_tests::{alone, wait_for};
 
 /// Writes while the follower is away, unless `QUORATE_CATCH_UP_WRITES` says otherwise.
 const WRITES: usize = 200_000;
@@ -44,6 +44,34 @@ fn from_a_snapshot() -> Result<()> {
         node.options = options.as_flattened().iter().map(|&word| word.to_owned()).collect();
     }
     catch_up(cluster, "from a snapshot")
+}
+
+/// What is kept for slow followers is bounded, also where a full buffer makes one checkpoint after the other and a snapshot
+/// is not due for hours.
+#[test]
+fn the_log_is_bounded() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = Cluster::prepare(1)?;
+    let node = &mut cluster.nodes[0];
+    let options = [
+        ["--wal-segment-bytes", "1mb"],
+        ["--wal-keep-bytes", "4mb"],
+        ["--buffer-bytes", "1mb"],
+        ["--checkpoint-seconds", "3600"],
+    ];
+    node.options = options.as_flattened().iter().map(|&word| word.to_owned()).collect();
+    cluster.start_all()?;
+    let node = &cluster.nodes[0];
+    write(&[node.listen], WRITES)?;
+    let log_bytes = || -> Result<u64> {
+        let (_, metrics) = http_get(node.http, "/metrics")?;
+        let sample = metrics.lines().find_map(|line| line.strip_prefix("quorate_disk_wal_size_bytes "));
+        Ok(sample.context("quorate_disk_wal_size_bytes")?.parse::<f64>()? as u64)
+    };
+    let written = log_bytes()?;
+    let left = wait_for("the log to be let go", PATIENCE, || Ok(Some(log_bytes()?).filter(|&bytes| bytes < 5 << 20)))?;
+    println!("of at least {} KiB of log {} KiB are kept", written >> 10, left >> 10);
+    Ok(())
 }
 
 fn catch_up(mut cluster: Cluster, how: &str) -> Result<()> {

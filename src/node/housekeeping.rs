@@ -123,15 +123,16 @@ impl Housekeeping {
         self.room.settle();
     }
 
-    /// Makes a checkpoint when the last is old, or when without one the log would grow beyond what is kept, and lets go of
-    /// the log that neither a restart nor a slow follower is to be served from.
+    /// Makes a snapshot when the last checkpoint is old, or when without one the log would grow beyond what is kept,
+    /// and lets go of the log that neither a restart nor a slow follower is to be served from. openraft lets nothing go that
+    /// its own snapshot does not hold; the store's checkpoints, of which many pass between two snapshots, do not count.
     async fn trim_log(&self, last_checkpoint: &mut Duration) -> Result<(), crate::raft::Refused> {
         let durable = durable_index(&self.store);
         let applied = self.applied.reached().index;
         let now = self.env.clock.monotonic();
         let old = now.saturating_sub(*last_checkpoint) >= self.checkpoint_interval;
         let surplus = self.surplus();
-        if applied > durable && (old || surplus > Some(durable)) {
+        if (old && applied > durable) || surplus > Some(self.consensus.progress().snapshot) {
             *last_checkpoint = now;
             self.consensus.snapshot().await?;
         } else if old {

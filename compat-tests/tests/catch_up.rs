@@ -69,7 +69,9 @@ fn the_log_is_bounded() -> Result<()> {
         Ok(sample.context("quorate_disk_wal_size_bytes")?.parse::<f64>()? as u64)
     };
     let written = log_bytes()?;
-    let left = wait_for("the log to be let go", PATIENCE, || Ok(Some(log_bytes()?).filter(|&bytes| bytes < 5 << 20)))?;
+    let left = wait_for("the log to be let go", PATIENCE, || {
+        Ok(Some(log_bytes()?).filter(|&bytes| bytes < 5 << 20))
+    })?;
     println!("of at least {} KiB of log {} KiB are kept", written >> 10, left >> 10);
     Ok(())
 }

@@ -21,31 +21,35 @@ pub struct Args<'a> {
 }
 
 /// All words of a command, its name as the client wrote it included.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Words<'a> {
-    /// Somebody needs them afterwards.
-    Shown(&'a [Bytes]),
-    /// They may be taken, which spares it a count of who holds them.
-    Given(&'a mut [Bytes]),
+    /// Each by itself.
+    Held(&'a [Bytes]),
+    /// Where they lie in something larger.
+    Within(&'a Bytes, &'a [&'a [u8]]),
 }
 
 impl<'a> Args<'a> {
     /// The arguments of `argv`, whose first `skip` words are the name.
     #[must_use]
     pub const fn new(argv: &'a [Bytes], skip: usize, db: u8) -> Self {
-        Self { words: Words::Shown(argv), skip, next: skip, db }
+        Self { words: Words::Held(argv), skip, next: skip, db }
     }
 
-    /// The same of an `argv` that nobody needs afterwards: what is left of it then is anything.
+    /// The same of an `argv` whose words lie in `whole`: only who keeps one counts as a holder of that.
     #[must_use]
-    pub const fn given(argv: &'a mut [Bytes], skip: usize, db: u8) -> Self {
-        Self { words: Words::Given(argv), skip, next: skip, db }
+    pub const fn within(whole: &'a Bytes, argv: &'a [&'a [u8]], skip: usize, db: u8) -> Self {
+        Self { words: Words::Within(whole, argv), skip, next: skip, db }
     }
 
     /// How many are left.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.words().len() - self.next
+        let words = match self.words {
+            Words::Held(words) => words.len(),
+            Words::Within(_, words) => words.len(),
+        };
+        words - self.next
     }
 
     /// Whether none is left.
@@ -56,29 +60,27 @@ impl<'a> Args<'a> {
 
     /// The next argument, without taking it.
     #[must_use]
-    pub fn peek(&self) -> Option<&Bytes> {
-        self.words().get(self.next)
+    pub fn peek(&self) -> Option<&'a [u8]> {
+        self.words.get(self.next)
     }
 
     /// The next argument.
-    pub fn bytes(&mut self) -> Result<Bytes> {
-        let word = match &mut self.words {
-            Words::Shown(words) => words.get(self.next).cloned(),
-            Words::Given(words) => words.get_mut(self.next).map(std::mem::take),
-        };
-        let word = word.ok_or(text::SYNTAX)?;
+    pub fn word(&mut self) -> Result<&'a [u8]> {
+        let word = self.peek().ok_or(text::SYNTAX)?;
         self.next += 1;
         Ok(word)
     }
 
-    /// All that are left.
+    /// The next argument, to keep.
+    pub fn bytes(&mut self) -> Result<Bytes> {
+        let word = self.words.get_bytes(self.next).ok_or(text::SYNTAX)?;
+        self.next += 1;
+        Ok(word)
+    }
+
+    /// All that are left, to keep.
     pub fn rest(&mut self) -> Vec<Bytes> {
-        let rest = match &mut self.words {
-            Words::Shown(words) => words[self.next..].to_vec(),
-            Words::Given(words) => words[self.next..].iter_mut().map(std::mem::take).collect(),
-        };
-        self.next += rest.len();
-        rest
+        std::iter::from_fn(|| self.bytes().ok()).collect()
     }
 
     /// The next argument, as an integer.
@@ -109,15 +111,8 @@ impl<'a> Args<'a> {
         if self.is_empty() { Ok(()) } else { Err(text::SYNTAX.into()) }
     }
 
-    const fn words(&self) -> &[Bytes] {
-        match &self.words {
-            Words::Shown(words) => words,
-            Words::Given(words) => words,
-        }
-    }
-
-    fn name(&self) -> &[Bytes] {
-        &self.words()[..self.skip]
+    fn name(&self) -> Vec<&'a [u8]> {
+        (0..self.skip).filter_map(|place| self.words.get(place)).collect()
     }
 
     /// "wrong number of arguments", for rules that arity cannot say (MSET's pairs).
@@ -130,8 +125,25 @@ impl<'a> Args<'a> {
     /// not fixed.
     #[must_use]
     pub fn wrong_subcommand(&self) -> ClientError {
-        let [container, .., subcommand] = self.name() else { return self.wrong_number() };
+        let name = self.name();
+        let [container, .., subcommand] = name[..] else { return self.wrong_number() };
         wrong_subcommand(&String::from_utf8_lossy(container), subcommand)
+    }
+}
+
+impl<'a> Words<'a> {
+    fn get(self, place: usize) -> Option<&'a [u8]> {
+        match self {
+            Words::Held(words) => words.get(place).map(|word| &word[..]),
+            Words::Within(_, words) => words.get(place).copied(),
+        }
+    }
+
+    fn get_bytes(self, place: usize) -> Option<Bytes> {
+        match self {
+            Words::Held(words) => words.get(place).cloned(),
+            Words::Within(whole, words) => words.get(place).map(|word| whole.slice_ref(word)),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::args::{self, Args};
@@ -77,11 +76,12 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 ///
 /// # Errors
 /// "unknown command", "unknown subcommand", "wrong number of arguments".
-pub fn resolve(argv: &[Bytes]) -> Result<Resolved, ClientError> {
+pub fn resolve(argv: &[impl AsRef<[u8]>]) -> Result<Resolved, ClientError> {
     let (name, arguments) = argv.split_first().expect("a command has a name");
+    let name = name.as_ref();
     // With a bar it would be found as a subcommand.
     let command = if name.contains(&b'|') { None } else { find(name) };
-    let resolved = match (command, arguments.first()) {
+    let resolved = match (command, arguments.first().map(AsRef::as_ref)) {
         (Some(command), None) => Resolved { command, skip: 1 },
         (Some(command), Some(_)) if !command.has_subcommands => Resolved { command, skip: 1 },
         (None, _) if !is_container(name) => return Err(unknown_command(name, arguments)),
@@ -114,15 +114,15 @@ impl Resolver {
     ///
     /// # Errors
     /// Those of [`resolve`].
-    pub fn resolve(&mut self, argv: &[Bytes]) -> Result<Resolved, ClientError> {
+    pub fn resolve(&mut self, argv: &[impl AsRef<[u8]>]) -> Result<Resolved, ClientError> {
         if let Some((name, length, resolved)) = &self.last
-            && argv.first().is_some_and(|word| **word == name[..*length])
+            && argv.first().is_some_and(|word| *word.as_ref() == name[..*length])
             && resolved.command.takes(argv.len())
         {
             return Ok(*resolved);
         }
         let resolved = resolve(argv)?;
-        let spelled = &argv[0];
+        let spelled = argv[0].as_ref();
         if spelled.len() <= SHORT_BYTES && resolved.skip == 1 && !resolved.command.has_subcommands {
             let mut name = [0; SHORT_BYTES];
             name[..spelled.len()].copy_from_slice(spelled);
@@ -368,7 +368,7 @@ fn is_container(name: &[u8]) -> bool {
     parents.any(|parent| name.eq_ignore_ascii_case(parent.as_bytes()))
 }
 
-fn unknown_command(name: &[u8], arguments: &[Bytes]) -> ClientError {
+fn unknown_command(name: &[u8], arguments: &[impl AsRef<[u8]>]) -> ClientError {
     let mut text = b"ERR unknown command '".to_vec();
     text.extend_from_slice(shown(name, SHOWN_BYTES_MAX));
     text.extend_from_slice(b"', with args beginning with: ");
@@ -379,7 +379,7 @@ fn unknown_command(name: &[u8], arguments: &[Bytes]) -> ClientError {
             break;
         }
         text.push(b'\'');
-        text.extend_from_slice(shown(argument, room));
+        text.extend_from_slice(shown(argument.as_ref(), room));
         text.extend_from_slice(b"' ");
     }
     ClientError::new(String::from_utf8_lossy(&text))

@@ -99,8 +99,7 @@ fn globs(bytes: &[u8]) {
 }
 
 fn entries(bytes: &[u8]) {
-    let bytes = Bytes::copy_from_slice(bytes);
-    drop(entry::group_header(&bytes));
+    drop(entry::group_header(bytes));
     let Ok(mut entry) = Entry::decode(bytes) else { return };
     while let Ok(Some((_, mut commands))) = entry.next_group() {
         while let Ok(Some(command)) = commands.next_command() {

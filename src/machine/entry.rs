@@ -50,21 +50,18 @@ const SHORTAGE_SHIFT: u32 = 30;
 const PLAIN: u8 = 1;
 const TRANSACTION: u8 = 2;
 
-/// The words of one command.
-pub type Argv = Vec<Bytes>;
-
-/// One command of a group.
+/// One command of a group. Its words are a client's buffers, or lie in the entry it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proposed {
-    Plain(Call),
+pub enum Proposed<W> {
+    Plain(Call<W>),
     /// EXEC: all of `calls` if every guard holds, else none.
     Transaction {
-        guards: Vec<Guard>,
-        calls: Vec<Call>,
+        guards: Vec<Guard<W>>,
+        calls: Vec<Call<W>>,
     },
 }
 
-impl Proposed {
+impl<W> Proposed<W> {
     /// How many words it has: a measure of what it can cost.
     #[must_use]
     pub fn words(&self) -> usize {
@@ -77,16 +74,16 @@ impl Proposed {
 
 /// An argument vector and the database it runs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct Call<W> {
     pub db: u8,
-    pub argv: Argv,
+    pub argv: Vec<W>,
 }
 
 /// A watched key and the revision it must still have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
+pub struct Guard<W> {
     pub db: u8,
-    pub key: Bytes,
+    pub key: W,
     pub revision: u64,
 }
 
@@ -132,7 +129,7 @@ impl GroupBuilder {
     }
 
     /// Adds a command.
-    pub fn push(&mut self, command: &Proposed) {
+    pub fn push(&mut self, command: &Proposed<impl AsRef<[u8]>>) {
         match command {
             Proposed::Plain(call) => self.push_plain(call.db, &call.argv),
             Proposed::Transaction { guards, calls } => {
@@ -141,7 +138,7 @@ impl GroupBuilder {
                 put_number(&mut self.bytes, guards.len() as u64);
                 for guard in guards {
                     self.bytes.push(guard.db);
-                    put_bytes(&mut self.bytes, &guard.key);
+                    put_bytes(&mut self.bytes, guard.key.as_ref());
                     put_number(&mut self.bytes, guard.revision);
                 }
                 put_number(&mut self.bytes, calls.len() as u64);
@@ -154,7 +151,7 @@ impl GroupBuilder {
     }
 
     /// Adds a plain command.
-    pub fn push_plain(&mut self, db: u8, argv: &[Bytes]) {
+    pub fn push_plain(&mut self, db: u8, argv: &[impl AsRef<[u8]>]) {
         self.commands += 1;
         self.bytes.extend_from_slice(&[PLAIN, db]);
         put_words(&mut self.bytes, argv);
@@ -228,28 +225,28 @@ pub fn encode(clock_ms: u64, wall_ms: u64, seed: u64, groups: &[Bytes]) -> Bytes
 ///
 /// # Errors
 /// When the bytes are not exactly one group.
-pub fn group_header(group: &Bytes) -> Result<GroupHeader, Malformed> {
-    let mut rest = group.clone();
-    let (header, _) = take_group(&mut rest)?;
+pub fn group_header(mut group: &[u8]) -> Result<GroupHeader, Malformed> {
+    let rest = &mut group;
+    let (header, _) = take_group(rest)?;
     if rest.is_empty() { Ok(header) } else { Err(Malformed("bytes after a group")) }
 }
 
 /// An entry, read from left to right.
 #[derive(Debug)]
-pub struct Entry {
+pub struct Entry<'e> {
     pub clock_ms: u64,
     /// 0 in version 1.
     pub wall_ms: u64,
     pub seed: u64,
-    rest: Bytes,
+    rest: &'e [u8],
 }
 
-impl Entry {
+impl<'e> Entry<'e> {
     /// Reads the header.
     ///
     /// # Errors
     /// When it is none, or of another version.
-    pub fn decode(mut bytes: Bytes) -> Result<Self, Malformed> {
+    pub fn decode(mut bytes: &'e [u8]) -> Result<Self, Malformed> {
         let header_bytes = match bytes.first() {
             None | Some(&VERSION) => HEADER_BYTES,
             Some(&VERSION_1) => HEADER_BYTES_1,
@@ -268,7 +265,7 @@ impl Entry {
     ///
     /// # Errors
     /// When what follows is not a group.
-    pub fn next_group(&mut self) -> Result<Option<(GroupHeader, Commands)>, Malformed> {
+    pub fn next_group(&mut self) -> Result<Option<(GroupHeader, Commands<'e>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -276,15 +273,16 @@ impl Entry {
     }
 }
 
-fn take_group(rest: &mut Bytes) -> Result<(GroupHeader, Commands), Malformed> {
+fn take_group<'e>(rest: &mut &'e [u8]) -> Result<(GroupHeader, Commands<'e>), Malformed> {
     if rest.len() < GROUP_HEADER_BYTES {
         return Err(Malformed("a group is cut"));
     }
     let length = rest.get_u32_le() as usize;
-    if length < GROUP_HEADER_BYTES - 4 || length > rest.len() {
-        return Err(Malformed("a group's length is wrong"));
-    }
-    let mut group = rest.split_to(length);
+    let (mut group, behind) = rest
+        .split_at_checked(length)
+        .filter(|_| length >= GROUP_HEADER_BYTES - 4)
+        .ok_or(Malformed("a group's length is wrong"))?;
+    *rest = behind;
     let [node, boot, sequence, answered] = std::array::from_fn(|_| group.get_u64_le());
     let commands = group.get_u32_le();
     let shortage = match commands >> SHORTAGE_SHIFT {
@@ -295,26 +293,24 @@ fn take_group(rest: &mut Bytes) -> Result<(GroupHeader, Commands), Malformed> {
     };
     let commands = commands & ((1 << SHORTAGE_SHIFT) - 1);
     let header = GroupHeader { node, boot, sequence, answered, commands, shortage };
-    Ok((header, Commands { left: header.commands, group, at: 0 }))
+    Ok((header, Commands { left: header.commands, rest: group }))
 }
 
 /// The commands of a group, from left to right.
 #[derive(Debug)]
-pub struct Commands {
+pub struct Commands<'e> {
     left: u32,
-    group: Bytes,
-    /// Where the next one is.
-    at: usize,
+    rest: &'e [u8],
 }
 
-impl Commands {
+impl<'e> Commands<'e> {
     /// The next command, or `None` after the last.
     ///
     /// # Errors
     /// When what follows is not a command.
-    pub fn next_command(&mut self) -> Result<Option<Proposed>, Malformed> {
+    pub fn next_command(&mut self) -> Result<Option<Proposed<&'e [u8]>>, Malformed> {
         if self.left == 0 {
-            return if self.at == self.group.len() {
+            return if self.rest.is_empty() {
                 Ok(None)
             } else {
                 Err(Malformed("bytes after a group's commands"))
@@ -332,11 +328,11 @@ impl Commands {
         }
     }
 
-    fn guard(&mut self) -> Result<Guard, Malformed> {
+    fn guard(&mut self) -> Result<Guard<&'e [u8]>, Malformed> {
         Ok(Guard { db: self.byte()?, key: self.bytes()?, revision: self.number()? })
     }
 
-    fn call(&mut self) -> Result<Call, Malformed> {
+    fn call(&mut self) -> Result<Call<&'e [u8]>, Malformed> {
         let db = self.byte()?;
         let words = self.count()?;
         if words == 0 {
@@ -350,8 +346,8 @@ impl Commands {
     }
 
     fn byte(&mut self) -> Result<u8, Malformed> {
-        let byte = *self.group.get(self.at).ok_or(Malformed("a command is cut"))?;
-        self.at += 1;
+        let (&byte, rest) = self.rest.split_first().ok_or(Malformed("a command is cut"))?;
+        self.rest = rest;
         Ok(byte)
     }
 
@@ -375,23 +371,23 @@ impl Commands {
     fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.number()?;
         match usize::try_from(count) {
-            Ok(count) if count <= self.group.len() - self.at => Ok(count),
+            Ok(count) if count <= self.rest.len() => Ok(count),
             _ => Err(Malformed("a count is larger than what follows")),
         }
     }
 
-    fn bytes(&mut self) -> Result<Bytes, Malformed> {
+    fn bytes(&mut self) -> Result<&'e [u8], Malformed> {
         let length = self.count()?;
-        let start = self.at;
-        self.at += length;
-        Ok(self.group.slice(start..self.at))
+        let (bytes, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        Ok(bytes)
     }
 }
 
-fn put_words(out: &mut Vec<u8>, argv: &[Bytes]) {
+fn put_words(out: &mut Vec<u8>, argv: &[impl AsRef<[u8]>]) {
     put_number(out, argv.len() as u64);
     for word in argv {
-        put_bytes(out, word);
+        put_bytes(out, word.as_ref());
     }
 }
 
@@ -413,15 +409,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn argv(words: &[&'static str]) -> Argv {
-        words.iter().map(|word| Bytes::from_static(word.as_bytes())).collect()
+    fn argv(words: &[&'static str]) -> Vec<&'static [u8]> {
+        words.iter().map(|word| word.as_bytes()).collect()
     }
 
-    fn sample() -> Vec<Proposed> {
+    fn sample() -> Vec<Proposed<&'static [u8]>> {
         vec![
             Proposed::Plain(Call { db: 0, argv: argv(&["SET", "k", "v"]) }),
             Proposed::Transaction {
-                guards: vec![Guard { db: 3, key: Bytes::from_static(b"w"), revision: 300 }],
+                guards: vec![Guard { db: 3, key: b"w", revision: 300 }],
                 calls: vec![
                     Call { db: 3, argv: argv(&["GET", "w"]) },
                     Call { db: 4, argv: argv(&["DEL", "w", ""]) },
@@ -439,7 +435,9 @@ mod tests {
         encode(1_000, 2_000, 7, &[group.seal(2, 5, 9, 8), GroupBuilder::default().seal(3, 1, 1, 0)])
     }
 
-    fn decode_all(bytes: Bytes) -> Result<Vec<(GroupHeader, Vec<Proposed>)>, Malformed> {
+    type Group<'e> = (GroupHeader, Vec<Proposed<&'e [u8]>>);
+
+    fn decode_all(bytes: &[u8]) -> Result<Vec<Group<'_>>, Malformed> {
         let mut entry = Entry::decode(bytes)?;
         let mut groups = Vec::new();
         while let Some((header, mut commands)) = entry.next_group()? {
@@ -454,7 +452,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let groups = decode_all(encoded()).unwrap();
+        let bytes = encoded();
+        let groups = decode_all(&bytes).unwrap();
         let shortage = Some(Shortage::Disk);
         let header = GroupHeader { node: 2, boot: 5, sequence: 9, answered: 8, commands: 2, shortage };
         assert_eq!(groups[0].0, header);
@@ -474,10 +473,10 @@ mod tests {
         let version_1 = [1, 232, 3, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
         let version_2 = [2, 232, 3, 0, 0, 0, 0, 0, 0, 208, 7, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
         for (header, wall_ms) in [(&version_1[..], 0), (&version_2[..], 2_000)] {
-            let bytes = Bytes::from([header, group].concat());
-            let entry = Entry::decode(bytes.clone()).unwrap();
+            let bytes = [header, group].concat();
+            let entry = Entry::decode(&bytes).unwrap();
             assert_eq!((entry.clock_ms, entry.wall_ms, entry.seed), (1_000, wall_ms, 7));
-            assert_eq!(decode_all(bytes).unwrap()[0].1, sample()[..1]);
+            assert_eq!(decode_all(&bytes).unwrap()[0].1, sample()[..1]);
         }
         assert_eq!(encoded()[..version_2.len()], version_2);
     }
@@ -486,13 +485,13 @@ mod tests {
     fn a_cut_or_changed_entry_never_panics() {
         let whole = encoded();
         for end in 0..whole.len() {
-            drop(decode_all(whole.slice(..end)));
+            drop(decode_all(&whole[..end]));
         }
         for place in 0..whole.len() {
             for flip in [1, 0x80, 0xff] {
                 let mut bytes = whole.to_vec();
                 bytes[place] ^= flip;
-                drop(decode_all(bytes.into()));
+                drop(decode_all(&bytes));
             }
         }
     }

@@ -185,7 +185,7 @@ impl Machine {
     /// When the store fails or the entry cannot be read. The node must stop then: it can no longer say that
     /// it did what the others did.
     pub fn apply(&mut self, position: Position, body: Bytes) -> Result<Applied, StoreError> {
-        let mut entry = Entry::decode(body).map_err(unreadable)?;
+        let mut entry = Entry::decode(&body).map_err(unreadable)?;
         let mut applied = Applied::default();
         let store = Arc::clone(&self.store);
         {
@@ -197,7 +197,7 @@ impl Machine {
             keyspace::commit(&mut tx);
             let mut words = 0;
             while let Some((group, commands)) = entry.next_group().map_err(unreadable)? {
-                self.apply_group(&mut tx, &group, commands, &mut words, &mut applied)?;
+                self.apply_group(&mut tx, &body, &group, commands, &mut words, &mut applied)?;
             }
             applied.next_deadline = expiry::next_deadline(&tx)?;
             if applied.next_deadline.is_some_and(|deadline| deadline <= clock) {
@@ -227,6 +227,7 @@ impl Machine {
     fn apply_group(
         &mut self,
         tx: &mut Txn,
+        body: &Bytes,
         group: &GroupHeader,
         mut commands: Commands,
         words: &mut usize,
@@ -251,7 +252,7 @@ impl Machine {
             tx.effects.author = ours.then_some(Author { sequence: group.sequence, place: replies.len() });
             *words += command.words();
             let place = replies.len();
-            replies.push(run(tx, &mut names, command)?);
+            replies.push(run(tx, body, &mut names, command)?);
             calls.extend(tx.take_called().map(|called| (place, called)));
             keyspace::commit(tx);
             if tx.take_read() && tx.effects.touched.is_some() {
@@ -308,16 +309,21 @@ fn unreadable(error: Malformed) -> StoreError {
 }
 
 /// The key that a command most likely looks up first.
-fn first_key(command: &Proposed) -> Option<(u8, &Bytes)> {
+fn first_key<'c>(command: &'c Proposed<&[u8]>) -> Option<(u8, &'c [u8])> {
     match command {
         Proposed::Plain(call) => Some((call.db, call.argv.get(1)?)),
         Proposed::Transaction { .. } => None,
     }
 }
 
-fn run(tx: &mut Txn, names: &mut Resolver, command: Proposed) -> Result<Reply, StoreError> {
+fn run(
+    tx: &mut Txn,
+    body: &Bytes,
+    names: &mut Resolver,
+    command: Proposed<&[u8]>,
+) -> Result<Reply, StoreError> {
     match command {
-        Proposed::Plain(call) => run_call(tx, names, call),
+        Proposed::Plain(call) => run_call(tx, body, names, &call),
         Proposed::Transaction { guards, calls } => {
             for guard in guards {
                 if !holds(tx, &guard)? {
@@ -325,21 +331,26 @@ fn run(tx: &mut Txn, names: &mut Resolver, command: Proposed) -> Result<Reply, S
                 }
             }
             calls
-                .into_iter()
-                .map(|call| run_call(tx, names, call))
+                .iter()
+                .map(|call| run_call(tx, body, names, call))
                 .collect::<Result<_, _>>()
                 .map(Reply::Array)
         }
     }
 }
 
-fn holds(tx: &Txn, guard: &Guard) -> Result<bool, StoreError> {
-    Ok(keyspace::watched(tx, guard.db, &guard.key)? == guard.revision || planted(Mutant::WatchBlind))
+fn holds(tx: &Txn, guard: &Guard<&[u8]>) -> Result<bool, StoreError> {
+    Ok(keyspace::watched(tx, guard.db, guard.key)? == guard.revision || planted(Mutant::WatchBlind))
 }
 
-fn run_call(tx: &mut Txn, names: &mut Resolver, mut call: Call) -> Result<Reply, StoreError> {
+fn run_call(
+    tx: &mut Txn,
+    body: &Bytes,
+    names: &mut Resolver,
+    call: &Call<&[u8]>,
+) -> Result<Reply, StoreError> {
     match names.resolve(&call.argv) {
-        Ok(resolved) => resolved.apply(Args::given(&mut call.argv, resolved.skip, call.db), tx),
+        Ok(resolved) => resolved.apply(Args::within(body, &call.argv, resolved.skip, call.db), tx),
         Err(error) => Ok(error.into()),
     }
 }

@@ -47,6 +47,13 @@ struct Cell {
     buckets: [AtomicU64; BUCKETS],
 }
 
+/// Commands that ended alike one behind the other, as those of a pipeline do, and are not counted yet.
+#[derive(Debug, Default)]
+pub struct Tally {
+    like: Option<(usize, Duration, Outcome)>,
+    count: u64,
+}
+
 /// One command's figures.
 #[derive(Clone, Debug)]
 pub struct Figures {
@@ -81,23 +88,40 @@ impl CommandStats {
         Self { labels, shards }
     }
 
-    /// Counts one command: `index` is its place among the labels, `took` its time from the arrival of
-    /// the request to the reply, waiting included.
-    pub fn record(&self, index: usize, took: Duration, outcome: Outcome) {
+    /// Counts `count` runs of one command: `index` is its place among the labels, `took` the time of each from the
+    /// arrival of the request to the reply, waiting included.
+    pub fn record(&self, index: usize, took: Duration, outcome: Outcome, count: u64) {
         let cell = &self.shards[thread_number() % self.shards.len()][index];
         match outcome {
             Outcome::Rejected => {
-                cell.rejected.fetch_add(1, Relaxed);
+                cell.rejected.fetch_add(count, Relaxed);
                 return;
             }
             Outcome::Failed => {
-                cell.failed.fetch_add(1, Relaxed);
+                cell.failed.fetch_add(count, Relaxed);
             }
             Outcome::Done => {}
         }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        cell.micros.fetch_add(micros, Relaxed);
-        cell.buckets[bucket(micros)].fetch_add(1, Relaxed);
+        cell.micros.fetch_add(micros.wrapping_mul(count), Relaxed);
+        cell.buckets[bucket(micros)].fetch_add(count, Relaxed);
+    }
+
+    /// Counts one command, together with those before it if they were its like; see [`CommandStats::settle`].
+    pub fn tally(&self, tally: &mut Tally, index: usize, took: Duration, outcome: Outcome) {
+        let like = Some((index, took, outcome));
+        if tally.like != like {
+            self.settle(tally);
+            tally.like = like;
+        }
+        tally.count += 1;
+    }
+
+    /// Counts what was tallied.
+    pub fn settle(&self, tally: &mut Tally) {
+        if let Tally { like: Some((index, took, outcome)), count } = std::mem::take(tally) {
+            self.record(index, took, outcome, count);
+        }
     }
 
     /// Counts what scripts have called: the time it took is in theirs.
@@ -364,9 +388,9 @@ mod tests {
     #[test]
     fn what_is_rejected_did_not_run() {
         let stats = stats();
-        stats.record(0, Duration::from_micros(10), Outcome::Done);
-        stats.record(0, Duration::from_micros(30), Outcome::Failed);
-        stats.record(0, Duration::from_secs(1), Outcome::Rejected);
+        stats.record(0, Duration::from_micros(10), Outcome::Done, 1);
+        stats.record(0, Duration::from_micros(30), Outcome::Failed, 1);
+        stats.record(0, Duration::from_secs(1), Outcome::Rejected, 1);
         let figures = stats.read(0);
         assert_eq!((figures.calls, figures.micros, figures.failed, figures.rejected), (2, 40, 1, 1));
         assert!((figures.micros_per_call() - 20.0).abs() < f64::EPSILON);
@@ -375,9 +399,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tally_counts_as_much_as_one_by_one() {
+        let (one_by_one, together, mut tally) = (stats(), stats(), Tally::default());
+        let ran = [
+            (0, 5, Outcome::Done),
+            (0, 5, Outcome::Done),
+            (0, 5, Outcome::Failed),
+            (1, 5, Outcome::Rejected),
+        ];
+        for (index, micros, outcome) in ran.into_iter().cycle().take(11) {
+            one_by_one.record(index, Duration::from_micros(micros), outcome, 1);
+            together.tally(&mut tally, index, Duration::from_micros(micros), outcome);
+        }
+        together.settle(&mut tally);
+        together.settle(&mut tally);
+        for index in 0..2 {
+            assert_eq!(format!("{:?}", together.read(index)), format!("{:?}", one_by_one.read(index)));
+        }
+    }
+
+    #[test]
     fn what_scripts_call_has_no_time_of_its_own() {
         let stats = stats();
-        stats.record(0, Duration::from_micros(1000), Outcome::Done);
+        stats.record(0, Duration::from_micros(1000), Outcome::Done, 1);
         stats.record_untimed(0, Outcome::Done, 5);
         stats.record_untimed(0, Outcome::Failed, 2);
         stats.record_untimed(0, Outcome::Rejected, 1);
@@ -391,7 +435,7 @@ mod tests {
     fn percentiles_are_within_a_quarter() {
         let stats = stats();
         for micros in 1..=1000 {
-            stats.record(1, Duration::from_micros(micros), Outcome::Done);
+            stats.record(1, Duration::from_micros(micros), Outcome::Done, 1);
         }
         let figures = stats.read(1);
         for (percent, exact) in [(50.0, 500), (99.0, 990), (99.9, 999), (100.0, 1000)] {
@@ -406,7 +450,7 @@ mod tests {
         let stats = stats();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1000).for_each(|_| stats.record(0, Duration::ZERO, Outcome::Done)));
+                scope.spawn(|| (0..1000).for_each(|_| stats.record(0, Duration::ZERO, Outcome::Done, 1)));
             }
         });
         assert_eq!(stats.read(0).calls, 4000);
@@ -415,9 +459,9 @@ mod tests {
     #[test]
     fn histograms_are_cumulative() {
         let stats = stats();
-        stats.record(0, Duration::from_micros(15), Outcome::Done);
-        stats.record(0, Duration::from_micros(16), Outcome::Done);
-        stats.record(0, Duration::from_secs(1000), Outcome::Done);
+        stats.record(0, Duration::from_micros(15), Outcome::Done, 1);
+        stats.record(0, Duration::from_micros(16), Outcome::Done, 1);
+        stats.record(0, Duration::from_secs(1000), Outcome::Done, 1);
         let mut text = Text::default();
         render(&mut text, &stats);
         let text = text.into_string();

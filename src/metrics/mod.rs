@@ -20,7 +20,7 @@ mod recorded;
 mod snapshot;
 mod text;
 
-pub use commands::{CommandLabel, CommandStats, Figures, Outcome};
+pub use commands::{CommandLabel, CommandStats, Figures, Outcome, Tally};
 pub use process::{Process, operating_system};
 pub use recorded::{PeerRecorded, Recorded};
 pub use snapshot::{Database, Peer, Snapshot};
@@ -194,7 +194,7 @@ mod tests {
 
     fn busy() -> Metrics {
         let metrics = metrics();
-        metrics.commands.record(0, Duration::from_micros(100), Outcome::Done);
+        metrics.commands.record(0, Duration::from_micros(100), Outcome::Done, 1);
         metrics.recorded.leader_changes.increment(1);
         metrics.recorded.wal_fsync_seconds.record(0.001);
         let peer = metrics.recorded.peer(7);

@@ -146,7 +146,9 @@ static ROWS: &[Row] = &[
         s.snapshot.data_bytes_max as f64
     }),
     gauge("quorate_store_revision", "Write commands applied.", |s| s.snapshot.revision as f64),
-    gauge("quorate_disk_wal_size_bytes", "Size of the log, from the first entry kept.", |s| s.snapshot.wal_bytes as f64),
+    gauge("quorate_disk_wal_size_bytes", "Size of the log, from the first entry kept.", |s| {
+        s.snapshot.wal_bytes as f64
+    }),
     gauge("quorate_disk_free_bytes", "Space left for the data directory.", |s| {
         s.snapshot.disk_bytes_free as f64
     }),

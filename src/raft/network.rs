@@ -432,6 +432,6 @@ async fn until(env: &crate::env::Env, due: Option<Duration>) {
 /// Whether an entry holds something that a node's own clients have asked for.
 fn is_of(entry: &Entry, node: u64) -> bool {
     let EntryPayload::Normal(body) = &entry.payload else { return false };
-    let Ok(mut groups) = entry::Entry::decode(body.0.clone()) else { return false };
+    let Ok(mut groups) = entry::Entry::decode(&body.0) else { return false };
     std::iter::from_fn(|| groups.next_group().ok().flatten()).any(|(group, _)| group.node == node)
 }

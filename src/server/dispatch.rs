@@ -21,7 +21,7 @@ use crate::env::Exit;
 use crate::env::observer::{Sight, Source};
 use crate::error::{ClientError, Failure, Result, text};
 use crate::machine::entry::GroupBuilder;
-use crate::metrics::Outcome;
+use crate::metrics::{Outcome, Tally};
 use crate::node::{Answers, Barrier, Contributor, Node};
 use crate::resp::{Reply, encode};
 use crate::session::{Blocked, Request, Session, Unblock};
@@ -44,6 +44,7 @@ pub struct Dispatcher {
     /// What this piece's own writes, once answered, allow its later reads to rely on.
     fresh: Option<Barrier>,
     pub(super) began: Duration,
+    tally: Tally,
     /// Where the next reply comes from, for whoever looks on.
     pub(super) source: Option<Source>,
 }
@@ -97,6 +98,7 @@ impl Dispatcher {
             run: Run::Nothing,
             fresh: None,
             began: Duration::ZERO,
+            tally: Tally::default(),
             source: None,
         }
     }
@@ -113,10 +115,11 @@ impl Dispatcher {
         self.began = self.node.env().clock.monotonic();
         for argv in requests {
             if !self.request(argv, out, sink).await {
+                self.settle();
                 return false;
             }
             if self.session.close {
-                return true;
+                break;
             }
         }
         self.finish_run(out, sink).await
@@ -213,7 +216,8 @@ impl Dispatcher {
         let command = resolved.command;
         self.session.begin(self.began, command.spec.name, argv);
         let settings = self.node.settings();
-        let rules = gate::Rules { password: settings.password().is_some(), debug: settings.debug_clients() };
+        let password = !self.session.is_authenticated() && settings.password().is_some();
+        let rules = gate::Rules { password, debug: settings.debug_clients() };
         if let Some(error) = gate::refuse(command, &self.session, rules) {
             return Err((Some(command), error));
         }
@@ -228,18 +232,16 @@ impl Dispatcher {
         Ok(resolved)
     }
 
-    /// Serves what stands together so far.
+    /// Serves what stands together so far. Behind it others see this connection as it is, and all that it did is counted.
     async fn finish_run(&mut self, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
-        match std::mem::take(&mut self.run) {
-            Run::Nothing => {}
-            Run::Writes(items) => {
-                if !self.write(items, out, sink).await {
-                    return false;
-                }
-            }
-            Run::Reads(items) => return self.read(&items, out, sink).await,
-        }
-        out.len() < OUTPUT_BYTES || sink.flush(out).await
+        self.session.show_begun();
+        let going = match std::mem::take(&mut self.run) {
+            Run::Nothing => true,
+            Run::Writes(items) => self.write(items, out, sink).await,
+            Run::Reads(items) => self.read(&items, out, sink).await,
+        };
+        self.settle();
+        going && (out.len() < OUTPUT_BYTES || sink.flush(out).await)
     }
 
     async fn write(&mut self, items: Vec<Item>, out: &mut BytesMut, sink: &mut impl Sink) -> bool {
@@ -528,8 +530,12 @@ impl Dispatcher {
         }
     }
 
-    fn record(&self, command: &'static Command, took: Duration, outcome: Outcome) {
-        self.node.metrics().commands.record(command.index, took, outcome);
+    fn record(&mut self, command: &'static Command, took: Duration, outcome: Outcome) {
+        self.node.metrics().commands.tally(&mut self.tally, command.index, took, outcome);
+    }
+
+    fn settle(&mut self) {
+        self.node.metrics().commands.settle(&mut self.tally);
     }
 
     /// Encodes a reply, behind what has been pushed to this connection meanwhile (see

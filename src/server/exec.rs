@@ -107,7 +107,7 @@ impl Dispatcher {
 
     async fn exec_logged(
         &mut self,
-        transaction: Proposed,
+        transaction: Proposed<Bytes>,
     ) -> std::result::Result<(Reply, Called), ClientError> {
         let answers = self.propose(|group| group.push(&transaction)).await?;
         let reply = answers.replies().first().cloned().unwrap_or(Reply::Nil);
@@ -117,7 +117,7 @@ impl Dispatcher {
 
     async fn exec_reading(
         &mut self,
-        guards: &[Guard],
+        guards: &[Guard<Bytes>],
         items: &[Item],
     ) -> std::result::Result<(Reply, Called), ClientError> {
         let barrier = self.node.barrier(&self.reads).await?;

@@ -223,6 +223,7 @@ impl Lobby {
     fn admit(&self, session: &mut Session, argv: &[Bytes]) -> Result<Resolved, ClientError> {
         let resolved = commands::resolve(argv)?;
         session.begin(self.env.clock.monotonic(), resolved.command.spec.name, argv);
+        session.show_begun();
         let rules = gate::Rules {
             password: self.settings.password().is_some(),
             debug: self.settings.debug_clients(),

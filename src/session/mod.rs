@@ -9,6 +9,7 @@
 //! EXEC and WATCH. They check what can be checked here and leave a [`Request`], which the connection takes
 //! and serves.
 
+mod begun;
 mod caching;
 mod outbox;
 mod registry;
@@ -25,6 +26,7 @@ use crate::pubsub::{Hub, Subscriber};
 use crate::resp::{Protocol, Reply, number};
 use crate::types::DATABASES;
 
+use begun::Begun;
 pub use caching::{Caching, Tracking};
 pub use outbox::Outbox;
 pub use registry::{Blocked, Client, Face, Filter, Kind, Registry, Tracks, Unblock};
@@ -47,6 +49,8 @@ pub struct Session {
     subscribed: bool,
     tracking: Option<Tracking>,
     now: Duration,
+    /// The last command that began, if others do not see it yet.
+    begun: Option<Begun>,
     monitoring: bool,
     executing: bool,
     read_only: bool,
@@ -104,6 +108,7 @@ impl Session {
             subscribed: false,
             tracking: None,
             now: Duration::ZERO,
+            begun: None,
             monitoring: false,
             executing: false,
             read_only: false,
@@ -149,12 +154,15 @@ impl Session {
     /// A command begins: at `now`, called `command` (upper case), with these words.
     pub fn begin(&mut self, now: Duration, command: &'static str, argv: &[Bytes]) {
         self.now = now;
-        self.client.update(|face| {
-            face.active = now;
-            face.command = command;
-            face.argument_bytes = argv.iter().map(Bytes::len).sum();
-            face.query_bytes = request_bytes(argv);
-        });
+        self.begun = Some(Begun::of(command, argv));
+    }
+
+    /// Lets others see which command has begun last: before it may wait for anything, as a pipeline's commands begin one
+    /// behind the other.
+    pub fn show_begun(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            self.client.update(|face| (face.active, face.begun) = (self.now, begun));
+        }
     }
 
     /// When the running command began.
@@ -545,13 +553,6 @@ impl Drop for Session {
         self.stop_monitoring();
         self.registry.disconnect(self.client.id());
     }
-}
-
-/// The length of a request as clients send it: an array of bulk strings.
-fn request_bytes(argv: &[Bytes]) -> usize {
-    let digits = |number: usize| number.checked_ilog10().unwrap_or(0) as usize + 1;
-    // `*`, or `$`, a number and a line end; for words, a line end behind them.
-    argv.iter().map(|word| digits(word.len()) + 3 + word.len() + 2).sum::<usize>() + digits(argv.len()) + 3
 }
 
 /// Refuses a client's name that would break CLIENT LIST's format.

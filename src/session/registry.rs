@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Outbox;
+use super::begun::Begun;
 use crate::pubsub::Subscriber;
 use crate::resp::Protocol;
 use crate::tracking::{Keeper, Tracking};
@@ -70,12 +71,7 @@ pub struct Face {
     pub tracks: Option<Tracks>,
     /// When the last command began.
     pub(super) active: Duration,
-    /// The last command's name, upper case; empty before the first.
-    pub(super) command: &'static str,
-    /// That command's length on the wire.
-    pub(super) query_bytes: usize,
-    /// The length of its words alone.
-    pub(super) argument_bytes: usize,
+    pub(super) begun: Begun,
 }
 
 /// What CLIENT LIST shows of CLIENT TRACKING.
@@ -196,9 +192,7 @@ impl Registry {
             closing: false,
             tracks: None,
             active: now,
-            command: "",
-            query_bytes: 0,
-            argument_bytes: 0,
+            begun: Begun::default(),
         };
         let (address, face) = (address.into(), Mutex::new(face));
         let client = Arc::new(Client { id, address, local, connected: now, outbox, face });
@@ -387,7 +381,7 @@ impl Client {
         let face = self.face();
         let (frames, frame_bytes) = self.outbox.queued();
         let (queued, queued_bytes) = face.queued.map_or((-1, 0), |(count, bytes)| (count as i64, bytes));
-        let total = size_of::<Self>() + face.query_bytes + queued_bytes + frame_bytes;
+        let total = size_of::<Self>() + face.begun.query_bytes + queued_bytes + frame_bytes;
         let mut line = String::with_capacity(320);
         let written = write!(
             line,
@@ -406,9 +400,13 @@ impl Client {
             face.channels,
             face.patterns,
             face.shard_channels,
-            face.query_bytes,
-            face.argument_bytes,
-            if face.command.is_empty() { "NULL".to_owned() } else { face.command.to_ascii_lowercase() },
+            face.begun.query_bytes,
+            face.begun.argument_bytes,
+            if face.begun.command.is_empty() {
+                "NULL".to_owned()
+            } else {
+                face.begun.command.to_ascii_lowercase()
+            },
             face.tracks.map_or(-1, |tracks| tracks.redirect.cast_signed()),
             match face.protocol {
                 Protocol::Resp2 => 2,

@@ -187,7 +187,7 @@ impl Numbered {
         let mut last = 0;
         for (index, ran) in entries {
             let unreadable = |what| format!("the entry at {index} cannot be read: {what}");
-            let mut entry = Entry::decode(ran.body.clone()).map_err(|error| unreadable(error.to_string()))?;
+            let mut entry = Entry::decode(&ran.body).map_err(|error| unreadable(error.to_string()))?;
             let clock_ms = entry.clock_ms;
             last += 1;
             numbered.log.insert(last, Logged { clock_ms, ..Logged::default() });
@@ -226,8 +226,8 @@ impl Numbered {
     }
 }
 
-fn logged(clock_ms: u64, command: &Proposed, reply: &Bytes) -> Logged {
-    let words = |call: &Call| call.argv.iter().map(|word| text(word)).collect::<Vec<_>>();
+fn logged(clock_ms: u64, command: &Proposed<&[u8]>, reply: &Bytes) -> Logged {
+    let words = |call: &Call<&[u8]>| call.argv.iter().map(|word| text(word)).collect::<Vec<_>>();
     let (commands, guards) = match command {
         Proposed::Plain(call) => (vec![words(call)], &[][..]),
         Proposed::Transaction { guards, calls } => (calls.iter().map(words).collect(), &guards[..]),
@@ -240,7 +240,7 @@ fn logged(clock_ms: u64, command: &Proposed, reply: &Bytes) -> Logged {
     }
     let is_transaction = matches!(command, Proposed::Transaction { .. });
     let reply = frame.map(|frame| only(&request, is_transaction, value(&frame)));
-    let watched = guards.iter().map(|guard| text(&guard.key)).collect();
+    let watched = guards.iter().map(|guard| text(guard.key)).collect();
     Logged { clock_ms, request: Some(request), watched, reply }
 }
 
@@ -265,7 +265,7 @@ mod tests {
 
     const GROUP: GroupId = GroupId { node: 1, boot: 1, sequence: 1 };
 
-    fn call(words: &str) -> Call {
+    fn call(words: &str) -> Call<Bytes> {
         Call { db: 0, argv: words.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect() }
     }
 
@@ -274,7 +274,7 @@ mod tests {
         index: u64,
         sequence: u64,
         clock_ms: u64,
-        commands: &[Proposed],
+        commands: &[Proposed<Bytes>],
         replies: &[&'static str],
     ) -> Sight {
         let mut group = GroupBuilder::default();

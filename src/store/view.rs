@@ -269,8 +269,8 @@ impl<'a> View<'a> {
     }
 
     /// Notes that a read looked for a key that is not there, for those who want to hear of it.
-    pub fn note_miss(&self, db: u8, key: &Bytes) {
-        self.misses.borrow_mut().push((db, key.clone()));
+    pub fn note_miss(&self, db: u8, key: &[u8]) {
+        self.misses.borrow_mut().push((db, Bytes::copy_from_slice(key)));
     }
 
     /// Databases and keys of the misses noted since this was last asked.

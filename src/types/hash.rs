@@ -38,7 +38,7 @@ pub enum Hash {
 ///
 /// # Errors
 /// "wrong kind of value".
-pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Hash, Failure> {
+pub fn get(view: &View, db: u8, key: &[u8]) -> Result<Hash, Failure> {
     of(keyspace::get(view, db, key)?.as_ref())
 }
 
@@ -182,7 +182,7 @@ impl<'k> Change<'k> {
     ///
     /// # Errors
     /// "wrong kind of value".
-    pub fn find(view: &View, db: u8, key: &'k Bytes) -> Result<Self, Failure> {
+    pub fn find(view: &View, db: u8, key: &'k [u8]) -> Result<Self, Failure> {
         let place = Place::find(view, db, key)?;
         let hash = of(place.record())?;
         let form = place.record().map_or(Form::Whole, |record| record.header.form);
@@ -237,7 +237,7 @@ impl<'k> Change<'k> {
             Hash::Small(pairs) => Body::Inline(collection::pack(parts(&pairs))),
             Hash::Large(apart) => Body::Apart(apart),
         };
-        self.place.put(tx, Kind::Hash, self.form, body.encode(), Expiry::Keep);
+        self.place.put(tx, Kind::Hash, self.form, &body.encode(), Expiry::Keep);
         true
     }
 

@@ -62,7 +62,7 @@ pub enum Expiry {
 #[derive(Debug)]
 pub struct Place<'k> {
     db: u8,
-    key: &'k Bytes,
+    key: &'k [u8],
     at: Located,
     found: Option<Record>,
     /// What was found has passed its deadline and only waits to be removed.
@@ -73,7 +73,7 @@ pub struct Place<'k> {
 
 impl<'k> Place<'k> {
     /// Looks a key up, which is then used.
-    pub fn find(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+    pub fn find(view: &View, db: u8, key: &'k [u8]) -> Result<Self, StoreError> {
         let place = Self::look(view, db, key)?;
         view.note_use(&place.at);
         Ok(place)
@@ -81,21 +81,21 @@ impl<'k> Place<'k> {
 
     /// As [`Place::find`], for a command that puts another value there or removes the key, and does not ask what the value
     /// was: the place has no [`Place::record`].
-    pub fn find_to_replace(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+    pub fn find_to_replace(view: &View, db: u8, key: &'k [u8]) -> Result<Self, StoreError> {
         let place = Self::look_by(view, db, key, Record::decode_unread)?;
         view.note_use(&place.at);
         Ok(Self { unread: true, ..place })
     }
 
     /// Looks a key up.
-    pub(super) fn look(view: &View, db: u8, key: &'k Bytes) -> Result<Self, StoreError> {
+    pub(super) fn look(view: &View, db: u8, key: &'k [u8]) -> Result<Self, StoreError> {
         Self::look_by(view, db, key, Record::decode)
     }
 
     fn look_by(
         view: &View,
         db: u8,
-        key: &'k Bytes,
+        key: &'k [u8],
         decode: impl FnOnce(Found<'_>) -> Result<Record, StoreError>,
     ) -> Result<Self, StoreError> {
         let at = locate(view, db, key);
@@ -118,7 +118,7 @@ impl<'k> Place<'k> {
     }
 
     /// Writes a value, over what is there.
-    pub fn put(mut self, tx: &mut Txn, kind: Kind, form: Form, value: Bytes, expiry: Expiry) {
+    pub fn put(mut self, tx: &mut Txn, kind: Kind, form: Form, value: &[u8], expiry: Expiry) {
         self.bury(tx);
         let revision = change(tx);
         touch(tx, tx.effects.author, self.key);
@@ -136,7 +136,7 @@ impl<'k> Place<'k> {
             modified: revision,
             version: old.map_or(1, |header| header.version + 1),
         };
-        self.write(tx, &Record { header, value });
+        self.write(tx, &header, value);
     }
 
     /// Writes a copy of another key's record and of all its elements here, as a new key, over what is there.
@@ -156,7 +156,7 @@ impl<'k> Place<'k> {
         let revision = change(tx);
         touch(tx, tx.effects.author, self.key);
         let header = Header { created: revision, modified: revision, version: 1, ..of.header };
-        self.write(tx, &Record { header, value: of.value.clone() });
+        self.write(tx, &header, &of.value);
     }
 
     /// Gives the living key a deadline, or none. Without a living key nothing happens.
@@ -165,8 +165,7 @@ impl<'k> Place<'k> {
         let modified = change(tx);
         touch(tx, tx.effects.author, self.key);
         let header = Header { deadline, modified, version: record.header.version + 1, ..record.header };
-        let record = Record { header, value: record.value.clone() };
-        self.write(tx, &record);
+        self.write(tx, &header, &record.value);
     }
 
     /// Removes the living key, and says whether there was one.
@@ -202,14 +201,14 @@ impl<'k> Place<'k> {
         gone
     }
 
-    /// Stores `record` in place of what was found, and keeps the counters and the expiry index right.
-    fn write(&self, tx: &mut Txn, record: &Record) {
-        if self.apart() != collection::apart_of(record.header.kind, &record.value) {
+    /// Stores a record in place of what was found, and keeps the counters and the expiry index right.
+    fn write(&self, tx: &mut Txn, header: &Header, value: &[u8]) {
+        if self.apart() != collection::apart_of(header.kind, value) {
             self.discard(tx);
         }
         let old = self.found.as_ref().and_then(|record| record.header.deadline);
-        let new = record.header.deadline;
-        tx.put_at(&self.at, [&record.header.encode(), &record.value]);
+        let new = header.deadline;
+        tx.put_at(&self.at, [&header.encode(), value]);
         if old != new {
             if let Some(old) = old {
                 tx.delete(Table::Expiry, &expiry::index_key(old, self.at.key()));
@@ -253,12 +252,12 @@ impl<'k> Place<'k> {
 }
 
 /// The living key's record, for a read: a key that is not there is a miss, which counts and may be told.
-pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
+pub fn get(view: &View, db: u8, key: &[u8]) -> Result<Option<Record>, StoreError> {
     looked_up(view, Place::find(view, db, key)?)
 }
 
 /// The same for a read that only asks about the key, which is no use of it.
-pub fn peek(view: &View, db: u8, key: &Bytes) -> Result<Option<Record>, StoreError> {
+pub fn peek(view: &View, db: u8, key: &[u8]) -> Result<Option<Record>, StoreError> {
     looked_up(view, Place::look(view, db, key)?)
 }
 
@@ -289,6 +288,9 @@ pub struct Ahead<C> {
     ready: usize,
 }
 
+/// The database, and the key in it, that a command most likely looks up first.
+type FirstKey<C> = fn(&C) -> Option<(u8, &[u8])>;
+
 impl<C> Default for Ahead<C> {
     fn default() -> Self {
         Self { commands: VecDeque::new(), ready: 0 }
@@ -299,8 +301,8 @@ impl<C> Ahead<C> {
     /// How many go together: what is fetched for them must still be near when it is their turn.
     const BATCH: usize = 8;
 
-    /// The next of `commands`, which must go on where they were left off. What `key` answers, a database and a key in it,
-    /// decides nothing but what is fetched.
+    /// The next of `commands`, which must go on where they were left off. What `key` answers decides nothing but what is
+    /// fetched.
     ///
     /// # Errors
     /// Those of `commands`.
@@ -308,7 +310,7 @@ impl<C> Ahead<C> {
         &mut self,
         view: &View,
         commands: &mut impl Iterator<Item = Result<C, E>>,
-        key: fn(&C) -> Option<(u8, &Bytes)>,
+        key: FirstKey<C>,
     ) -> Result<Option<C>, E> {
         while self.ready == 0 {
             // A batch's slots were fetched while the one before it ran; its values are while the next is read.
@@ -330,7 +332,7 @@ impl<C> Ahead<C> {
 }
 
 /// Whether there is such a key.
-pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
+pub fn exists(view: &View, db: u8, key: &[u8]) -> Result<bool, StoreError> {
     Ok(peek(view, db, key)?.is_some())
 }
 
@@ -339,7 +341,7 @@ pub fn exists(view: &View, db: u8, key: &Bytes) -> Result<bool, StoreError> {
 /// one that is not, it is that at which a key of its name last came or went in any database; some other names count as the
 /// same, so now and then it changes for nothing. So that none of them goes later whose time has come already, the view
 /// is late while one is there.
-pub fn watched(view: &View, db: u8, key: &Bytes) -> Result<u64, StoreError> {
+pub fn watched(view: &View, db: u8, key: &[u8]) -> Result<u64, StoreError> {
     Ok(match peek(view, db, key)? {
         Some(record) => record.header.modified.max(database(view, db).swapped) << 1 | 1,
         None => {
@@ -356,7 +358,7 @@ pub fn count(view: &View, db: u8) -> u64 {
 }
 
 /// Removes a key, with Redis' `del` event. Says whether there was one.
-pub fn delete(tx: &mut Txn, db: u8, key: &Bytes) -> Result<bool, StoreError> {
+pub fn delete(tx: &mut Txn, db: u8, key: &[u8]) -> Result<bool, StoreError> {
     let removed = Place::find_to_replace(tx, db, key)?.remove(tx);
     if removed {
         notify(tx, Class::Generic, "del", db, key);
@@ -368,7 +370,7 @@ pub fn delete(tx: &mut Txn, db: u8, key: &Bytes) -> Result<bool, StoreError> {
 ///
 /// # Errors
 /// "no such key".
-pub fn rename(tx: &mut Txn, db: u8, from: &Bytes, to: &Bytes) -> Result<(), Failure> {
+pub fn rename(tx: &mut Txn, db: u8, from: &[u8], to: &[u8]) -> Result<(), Failure> {
     let source = Place::find(tx, db, from)?;
     let record = source.record().ok_or(text::NO_SUCH_KEY)?.clone();
     if from == to {
@@ -476,19 +478,19 @@ const BRINGING: [&str; 6] = ["lpush", "rpush", "linsert", "rename_to", "copy_to"
 
 /// Reports what happened to a key, in Redis' words: to those who wait for it, and to the cluster's clients, if
 /// they want to hear of it.
-pub fn notify(tx: &mut Txn, class: Class, kind: &'static str, db: u8, key: &Bytes) {
+pub fn notify(tx: &mut Txn, class: Class, kind: &'static str, db: u8, key: &[u8]) {
     if BRINGING.contains(&kind) {
-        tx.effects.brought.push((db, key.clone()));
+        tx.effects.brought.push((db, Bytes::copy_from_slice(key)));
     }
     if wants(tx, class) {
         let wanted = Events::from_bits(tx.head().notify);
         let (by_key, by_event) = (wanted.meets(BY_KEY), wanted.meets(BY_EVENT));
-        tx.effects.events.push(Event::Key { kind, db, key: key.clone(), by_key, by_event });
+        tx.effects.events.push(Event::Key { kind, db, key: Bytes::copy_from_slice(key), by_key, by_event });
     }
 }
 
 /// Reports that a write, in its part that reads, found no key.
-pub fn notify_miss(tx: &mut Txn, db: u8, key: &Bytes) {
+pub fn notify_miss(tx: &mut Txn, db: u8, key: &[u8]) {
     notify(tx, Class::Miss, "keymiss", db, key);
 }
 
@@ -512,9 +514,9 @@ fn wants(view: &View, class: Class) -> bool {
 }
 
 /// Tells who keeps a copy of a key that it is no longer right.
-fn touch(tx: &mut Txn, author: Option<Author>, key: &Bytes) {
+fn touch(tx: &mut Txn, author: Option<Author>, key: &[u8]) {
     if let Some(touched) = &mut tx.effects.touched {
-        touched.push(Touch::Key { key: key.clone(), author });
+        touched.push(Touch::Key { key: Bytes::copy_from_slice(key), author });
     }
 }
 

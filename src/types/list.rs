@@ -42,7 +42,7 @@ pub enum List {
 ///
 /// # Errors
 /// "wrong kind of value".
-pub fn get(view: &View, db: u8, key: &Bytes) -> Result<List, Failure> {
+pub fn get(view: &View, db: u8, key: &[u8]) -> Result<List, Failure> {
     of(view, keyspace::get(view, db, key)?.as_ref())
 }
 
@@ -162,7 +162,7 @@ impl<'k> Change<'k> {
     ///
     /// # Errors
     /// "wrong kind of value".
-    pub fn find(view: &View, db: u8, key: &'k Bytes) -> Result<Self, Failure> {
+    pub fn find(view: &View, db: u8, key: &'k [u8]) -> Result<Self, Failure> {
         let place = Place::find(view, db, key)?;
         let list = of(view, place.record())?;
         Ok(Self { place, list })
@@ -261,7 +261,7 @@ impl<'k> Change<'k> {
             List::Small(elements) => Body::Inline(collection::pack(&elements)),
             List::Large(apart, _) => Body::Apart(apart),
         };
-        self.place.put(tx, Kind::List, Form::Whole, body.encode(), Expiry::Keep);
+        self.place.put(tx, Kind::List, Form::Whole, &body.encode(), Expiry::Keep);
         true
     }
 

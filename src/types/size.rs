@@ -1,7 +1,5 @@
 //! How much room a key takes.
 
-use bytes::Bytes;
-
 use super::collection::Body;
 use super::keyspace::GENERATION_BYTES;
 use super::record::{HEADER_BYTES, Kind, Record};
@@ -12,7 +10,7 @@ use crate::error::StoreError;
 const ENTRY_BYTES: u64 = 16;
 
 /// The bytes that a key takes in the database with all that belongs to it, without what its pages leave free.
-pub fn stored_bytes(key: &Bytes, record: &Record) -> Result<u64, StoreError> {
+pub fn stored_bytes(key: &[u8], record: &Record) -> Result<u64, StoreError> {
     let address = (GENERATION_BYTES + key.len()) as u64;
     let mut bytes = ENTRY_BYTES + address + (HEADER_BYTES + record.value.len()) as u64;
     if record.header.deadline.is_some() {

@@ -19,7 +19,7 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 ///
 /// # Errors
 /// "wrong kind of value".
-pub fn get(view: &View, db: u8, key: &Bytes) -> Result<Option<Bytes>, Failure> {
+pub fn get(view: &View, db: u8, key: &[u8]) -> Result<Option<Bytes>, Failure> {
     Ok(taken(keyspace::get(view, db, key)?)?)
 }
 
@@ -45,18 +45,18 @@ pub fn of(record: Option<&Record>) -> Result<Option<&Bytes>, ClientError> {
 }
 
 /// Puts a whole string at a key, over any value of any type.
-pub fn put(tx: &mut Txn, db: u8, key: &Bytes, value: Bytes, expiry: Expiry) -> Result<(), StoreError> {
+pub fn put(tx: &mut Txn, db: u8, key: &[u8], value: &[u8], expiry: Expiry) -> Result<(), StoreError> {
     put_at(tx, Place::find(tx, db, key)?, value, expiry);
     Ok(())
 }
 
 /// Puts a whole string at a place.
-pub fn put_at(tx: &mut Txn, place: Place, value: Bytes, expiry: Expiry) {
+pub fn put_at(tx: &mut Txn, place: Place, value: &[u8], expiry: Expiry) {
     place.put(tx, Kind::String, Form::Whole, value, expiry);
 }
 
 /// Puts a string that was made from the one at this place; the deadline stays.
-pub fn put_changed(tx: &mut Txn, place: Place, value: Bytes) {
+pub fn put_changed(tx: &mut Txn, place: Place, value: &[u8]) {
     place.put(tx, Kind::String, Form::Changed, value, Expiry::Keep);
 }
 

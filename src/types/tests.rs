@@ -97,8 +97,7 @@ fn scan_all(view: &View, table: Table, mut visit: impl FnMut(&[u8], &[u8])) {
 }
 
 fn put(tx: &mut Txn, key: &str, expiry: Expiry) {
-    string::put(tx, 0, &Bytes::copy_from_slice(key.as_bytes()), Bytes::from_static(b"v"), expiry)
-        .expect("it works");
+    string::put(tx, 0, &Bytes::copy_from_slice(key.as_bytes()), b"v", expiry).expect("it works");
 }
 
 fn get(view: &View, key: &str) -> bool {
@@ -217,7 +216,7 @@ fn a_command_takes_one_revision_if_it_changes_anything() {
         put(&mut tx, "a", Expiry::None);
         put(&mut tx, "b", Expiry::None);
         assert_eq!(keyspace::commit(&mut tx), 1);
-        let modified = |tx: &Txn, key: &Bytes| {
+        let modified = |tx: &Txn, key: &[u8]| {
             let record = keyspace::get(tx, 0, key).expect("it works");
             record.map_or(0, |record| record.header.modified)
         };
@@ -245,7 +244,7 @@ fn check_watched(present: bool, commands: &[fn(&mut Txn)], notices: bool) {
                 &mut tx,
                 super::Kind::String,
                 super::Form::Whole,
-                key.clone(),
+                &key,
                 Expiry::None,
             );
         }
@@ -370,7 +369,7 @@ fn a_scan_returns_what_is_there_throughout() {
         let mut chance = Chance::new(3);
         let seen = scan_pages(store, &scan::Filter::default(), |tx, _| {
             let key = format!("goes:{}", chance.below(100));
-            keyspace::delete(tx, 0, &key.into()).expect("it works");
+            keyspace::delete(tx, 0, key.as_bytes()).expect("it works");
             put(tx, &format!("new:{}", chance.below(100)), Expiry::None);
         });
         assert!(seen.iter().cloned().collect::<BTreeSet<_>>().is_superset(&staying));

@@ -143,6 +143,7 @@ fn converse(session: &mut Session, host: &Follower, argv: Vec<Bytes>) -> Reply {
         Err(error) => return reject(session, &argv, error),
     };
     session.begin(Duration::from_secs(3), command.spec.name, &argv);
+    session.show_begun();
     if let Some(error) = refuse(command, session, host.rules()) {
         return reject(session, &argv, error);
     }

@@ -129,8 +129,7 @@ mod tests {
     fn a_count_ahead_of_the_clock_is_late() {
         tests::with_store(|store| {
             let mut tx = tests::begin(store, 1_000);
-            string::put(&mut tx, 0, &Bytes::from("k"), Bytes::from("v"), Expiry::At(1_100))
-                .expect("a store in memory");
+            string::put(&mut tx, 0, &Bytes::from("k"), b"v", Expiry::At(1_100)).expect("a store in memory");
             keyspace::commit(&mut tx);
             drop(tx);
             for (now, late) in [(1_050, false), (1_100, true)] {

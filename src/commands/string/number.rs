@@ -108,7 +108,7 @@ impl Addition {
         let place = Place::find(tx, self.db, &self.key)?;
         let sum = string::incremented(string::of(place.record())?, self.amount)?;
         let value = Bytes::copy_from_slice(itoa::Buffer::new().format(sum).as_bytes());
-        string::put_at(tx, place, value, Expiry::Keep);
+        string::put_at(tx, place, &value, Expiry::Keep);
         keyspace::notify(tx, Class::String, "incrby", self.db, &self.key);
         Ok(Reply::Int(sum))
     }
@@ -137,7 +137,7 @@ impl Write for IncrByFloat {
     fn execute(self, tx: &mut Txn) -> Result<Reply> {
         let place = Place::find(tx, self.db, &self.key)?;
         let sum = string::incremented_by_float(string::of(place.record())?, &self.amount)?;
-        place.put(tx, Kind::String, Form::Computed, sum.clone(), Expiry::Keep);
+        place.put(tx, Kind::String, Form::Computed, &sum, Expiry::Keep);
         keyspace::notify(tx, Class::String, "incrbyfloat", self.db, &self.key);
         Ok(Reply::Bulk(sum))
     }

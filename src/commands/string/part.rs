@@ -36,13 +36,13 @@ impl Write for Append {
         let length = match string::of(place.record())? {
             None => {
                 let length = self.piece.len();
-                string::put_at(tx, place, self.piece, Expiry::None);
+                string::put_at(tx, place, &self.piece, Expiry::None);
                 length
             }
             Some(value) => {
                 let whole = string::appended(value, &self.piece)?;
                 let length = whole.len();
-                string::put_changed(tx, place, whole);
+                string::put_changed(tx, place, &whole);
                 length
             }
         };
@@ -85,7 +85,7 @@ impl Write for SetRange {
         }
         let whole = string::overwritten(&value, self.offset, &self.piece)?;
         let length = whole.len();
-        string::put_changed(tx, place, whole);
+        string::put_changed(tx, place, &whole);
         keyspace::notify(tx, Class::String, "setrange", self.db, &self.key);
         Ok(Reply::length(length))
     }

@@ -96,7 +96,7 @@ impl Write for Set {
             Condition::If(comparison) => comparison.holds(string::of(place.record())?)?,
         };
         if wanted {
-            put(tx, place, self.db, &self.key, self.value, expiry);
+            put(tx, place, self.db, &self.key, &self.value, expiry);
         }
         Ok(match (self.get, wanted) {
             (true, _) => old.into(),
@@ -132,7 +132,7 @@ impl Write for SetNx {
         if place.exists() {
             return Ok(Reply::Int(0));
         }
-        put(tx, place, self.db, &self.key, self.value, Expiry::None);
+        put(tx, place, self.db, &self.key, &self.value, Expiry::None);
         Ok(Reply::Int(1))
     }
 }
@@ -199,7 +199,7 @@ impl SetFor {
     fn execute(self, tx: &mut Txn, spec: &Spec) -> Result<Reply> {
         let expiry = self.deadline.resolve(tx.now(), spec)?;
         let place = Place::find_to_replace(tx, self.db, &self.key)?;
-        put(tx, place, self.db, &self.key, self.value, expiry);
+        put(tx, place, self.db, &self.key, &self.value, expiry);
         Ok(Reply::Ok)
     }
 }
@@ -231,7 +231,7 @@ impl Write for GetSet {
         if old.is_none() {
             keyspace::notify_miss(tx, self.db, &self.key);
         }
-        put(tx, place, self.db, &self.key, self.value, Expiry::None);
+        put(tx, place, self.db, &self.key, &self.value, Expiry::None);
         Ok(old.into())
     }
 }
@@ -420,14 +420,14 @@ impl Pairs {
     fn put(self, tx: &mut Txn) -> Result<()> {
         for (key, value) in self.pairs {
             let place = Place::find_to_replace(tx, self.db, &key)?;
-            put(tx, place, self.db, &key, value, Expiry::None);
+            put(tx, place, self.db, &key, &value, Expiry::None);
         }
         Ok(())
     }
 }
 
 /// Puts the value, with SET's events.
-fn put(tx: &mut Txn, place: Place, db: u8, key: &Bytes, value: Bytes, expiry: Expiry) {
+fn put(tx: &mut Txn, place: Place, db: u8, key: &[u8], value: &[u8], expiry: Expiry) {
     string::put_at(tx, place, value, expiry);
     keyspace::notify(tx, Class::String, "set", db, key);
     if let Expiry::At(_) = expiry {

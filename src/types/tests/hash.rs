@@ -195,7 +195,7 @@ fn what_becomes_of_a_key_touches_no_element() {
     with_store(|store| {
         let end = |tx: &mut Txn, name: &str| match name {
             "deleted" => assert!(keyspace::delete(tx, 0, &text("h")).expect("it works")),
-            "overwritten" => string::put(tx, 0, &text("h"), text("v"), Expiry::None).expect("it works"),
+            "overwritten" => string::put(tx, 0, &text("h"), b"v", Expiry::None).expect("it works"),
             "renamed over" => keyspace::rename(tx, 0, &text("other"), &text("h")).expect("it exists"),
             "emptied" => {
                 let key = text("h");

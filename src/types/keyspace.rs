@@ -284,8 +284,6 @@ fn looked_up(view: &View, place: Place) -> Result<Option<Record>, StoreError> {
 pub struct Ahead<C> {
     /// Each with the hash of the key that it will most likely look up first.
     commands: VecDeque<(C, Option<u64>)>,
-    /// How many of them everything is fetched for.
-    ready: usize,
 }
 
 /// The database, and the key in it, that a command most likely looks up first.
@@ -293,13 +291,16 @@ type FirstKey<C> = fn(&C) -> Option<(u8, &[u8])>;
 
 impl<C> Default for Ahead<C> {
     fn default() -> Self {
-        Self { commands: VecDeque::new(), ready: 0 }
+        Self { commands: VecDeque::new() }
     }
 }
 
 impl<C> Ahead<C> {
-    /// How many go together: what is fetched for them must still be near when it is their turn.
+    /// How many are read together, and their slots fetched: finding out where a slot is waits for memory, too, and several
+    /// wait together.
     const BATCH: usize = 8;
+    /// For how many the values are fetched: a processor has only so many requests to memory under way.
+    const NEAR: usize = 3;
 
     /// The next of `commands`, which must go on where they were left off. What `key` answers decides nothing but what is
     /// fetched.
@@ -312,22 +313,24 @@ impl<C> Ahead<C> {
         commands: &mut impl Iterator<Item = Result<C, E>>,
         key: FirstKey<C>,
     ) -> Result<Option<C>, E> {
-        while self.ready == 0 {
-            // A batch's slots were fetched while the one before it ran; its values are while the next is read.
-            self.ready = self.commands.len();
-            self.commands.iter().filter_map(|(_, hash)| *hash).for_each(|hash| view.fetch_value(hash));
+        let waiting = self.commands.len();
+        if waiting < Self::BATCH {
             for command in commands.by_ref().take(Self::BATCH) {
                 let command = command?;
                 let hash = key(&command).map(|(db, key)| locate(view, db, key).hash());
-                hash.into_iter().for_each(|hash| view.fetch_slot(hash));
                 self.commands.push_back((command, hash));
             }
-            if self.commands.is_empty() {
-                return Ok(None);
+            let hashes = |from| self.commands.range(from..).filter_map(|(_, hash)| *hash);
+            hashes(waiting).for_each(|hash| view.fetch_slot(hash));
+            if waiting == 0 {
+                hashes(0).take(Self::NEAR).for_each(|hash| view.fetch_value(hash));
             }
         }
-        self.ready -= 1;
-        Ok(self.commands.pop_front().map(|(command, _)| command))
+        let next = self.commands.pop_front();
+        if let Some((_, Some(hash))) = self.commands.get(Self::NEAR - 1) {
+            view.fetch_value(*hash);
+        }
+        Ok(next.map(|(command, _)| command))
     }
 }
 

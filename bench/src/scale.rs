@@ -239,9 +239,11 @@ fn newcomer(cluster: &mut Cluster, stage: &mut Stage, shape: &Shape, scale: &mut
     node.start_again(Signal::KILL, true)?;
     let start = Instant::now();
     let mut during = Histogram::default();
+    let mut own: f64 = 0.0;
     while !node.is_ready(service) {
         ensure!(start.elapsed() < PATIENCE, "it is not ready after {PATIENCE:?}");
         during.add(&beside.slice(stage)?);
+        own = own.max(measure::memory(node.pid(), "RssAnon")?);
     }
     let took = start.elapsed();
     let of = |latency: &Histogram, percent| digits(latency.percentile_us(percent) / 1e3);
@@ -250,16 +252,18 @@ fn newcomer(cluster: &mut Cluster, stage: &mut Stage, shape: &Shape, scale: &mut
         &format!("an empty follower of {} keys", thousands(shape.keys as f64)),
         format!(
             "has them after {} s and serves, beside {} SET/s: p99 {} ms and p99.9 {} ms meanwhile, {} and {} before; its peak \
-             RSS {:.0} MiB",
+             RSS {:.0} MiB, without mapped files {:.0} MiB",
             digits(took.as_secs_f64()),
             thousands(RATE),
             of(&during, 99.0),
             of(&during, 99.9),
             of(&before, 99.0),
             of(&before, 99.9),
-            memory / f64::from(1 << 20)
+            memory / f64::from(1 << 20),
+            own / f64::from(1 << 20)
         ),
         json!({
+            "peak_rss_anonymous_bytes": own,
             "seconds": took.as_secs_f64(),
             "during_p99_us": during.percentile_us(99.0),
             "during_p999_us": during.percentile_us(99.9),

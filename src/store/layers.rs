@@ -162,10 +162,10 @@ impl Layer {
     }
 
     /// Every change, in order.
-    pub fn ordered(&self) -> impl Iterator<Item = Changed<'_>> {
+    pub fn ordered(&self) -> impl ExactSizeIterator<Item = Changed<'_>> {
         let mut keys = (0..TABLES).flat_map(|table| self.order(table));
         let mut ahead = Vec::with_capacity(WALK_AHEAD);
-        std::iter::from_fn(move || {
+        (0..self.len()).map(move |_| {
             if ahead.is_empty() {
                 ahead.extend(keys.by_ref().take(WALK_AHEAD).map(|key| (key, hash_of(&self.hasher, key))));
                 ahead.iter().for_each(|(_, hash)| self.fetch_slot(*hash));
@@ -174,7 +174,8 @@ impl Layer {
                 });
                 ahead.reverse();
             }
-            ahead.pop().map(|(key, _)| self.changed(key))
+            let (key, _) = ahead.pop().expect("each change is in its table's order");
+            self.changed(key)
         })
     }
 

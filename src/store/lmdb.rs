@@ -10,6 +10,7 @@
 //! grows. Ours do no harm: the store keeps readers of the last commit only, from which LMDB frees
 //! nothing anyway, and copying a snapshot runs at the disk's speed.
 
+use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -31,10 +32,16 @@ const FORMAT_VERSION: &[u8] = b"1";
 /// More than there can be threads with a reader.
 const READERS_MAX: u32 = 4096;
 const CRC_BYTES: usize = 4;
+/// LMDB's file in the environment's directory.
+const DATA: &str = "data.mdb";
+/// About how much of a commit goes to the disk together.
+const BYTES_AT_ONCE: usize = 2 << 20;
 
 /// An open LMDB environment; all is in its unnamed database.
 pub(super) struct Lmdb {
     env: Env<WithoutTls>,
+    /// The file that it writes.
+    data: File,
     records: Database<Slice, Slice>,
 }
 
@@ -64,7 +71,9 @@ impl Lmdb {
             }
         }
         txn.commit().map_err(failed)?;
-        Ok(Self { env, records })
+        #[expect(clippy::disallowed_methods, reason = "LMDB opens the same file beside the disk, too")]
+        let data = File::open(path.join(DATA)).map_err(StoreError::Io)?;
+        Ok(Self { env, data, records })
     }
 }
 
@@ -80,7 +89,19 @@ impl Engine for Lmdb {
         mark: &Mark,
     ) -> Result<(), StoreError> {
         let mut txn = self.env.write_txn().map_err(failed)?;
+        let stat = self.records.stat(&txn).map_err(failed)?;
+        // In a large state each change is in a page of its own, and in a small one they share them all.
+        let page_share =
+            stat.page_size as usize * stat.leaf_pages / stat.leaf_pages.max(changes.size_hint().0).max(1);
+        let mut dirty_bytes = 0;
         for (stored, change) in changes {
+            // Pages that LMDB has written would wait in memory for the commit's end, and then keep the disk from the log,
+            // which others wait for. They go little by little; nothing refers to them yet.
+            dirty_bytes += page_share.max(change.map_or(0, <[u8]>::len));
+            if dirty_bytes >= BYTES_AT_ONCE {
+                dirty_bytes = 0;
+                self.data.sync_data().map_err(StoreError::Io)?;
+            }
             match change {
                 Some(packed) => put(self.records, &mut txn, stored, packed)?,
                 None => {

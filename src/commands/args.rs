@@ -65,7 +65,7 @@ impl<'a> Args<'a> {
     }
 
     /// The next argument.
-    pub fn word(&mut self) -> Result<&'a [u8]> {
+    fn word(&mut self) -> Result<&'a [u8]> {
         let word = self.peek().ok_or(text::SYNTAX)?;
         self.next += 1;
         Ok(word)
@@ -94,9 +94,7 @@ impl<'a> Args<'a> {
     }
 
     fn number<T>(&mut self, parse: fn(&[u8]) -> Option<T>, otherwise: ClientError) -> Result<T> {
-        let number = parse(self.peek().ok_or(text::SYNTAX)?);
-        self.next += 1;
-        Ok(number.ok_or(otherwise)?)
+        Ok(parse(self.word()?).ok_or(otherwise)?)
     }
 
     /// Takes the next argument if it is `word` (in any case).

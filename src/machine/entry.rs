@@ -50,7 +50,7 @@ const SHORTAGE_SHIFT: u32 = 30;
 const PLAIN: u8 = 1;
 const TRANSACTION: u8 = 2;
 
-/// One command of a group. Its words are a client's buffers, or lie in the entry it was read from.
+/// One command of a group. Its words are a client's, or lie in the entry it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proposed<W> {
     Plain(Call<W>),

@@ -96,8 +96,11 @@ impl Connection {
     async fn run(&mut self) {
         loop {
             self.wire.outbox.take_all(&mut self.out);
-            if !self.out.is_empty() && !self.wire.flush(&mut self.out).await {
-                return;
+            if !self.out.is_empty() {
+                others_first().await;
+                if !self.wire.flush(&mut self.out).await {
+                    return;
+                }
             }
             if self.dispatcher.session.close || self.wire.outbox.is_closed() {
                 return;
@@ -204,6 +207,21 @@ impl Connection {
             }
         }
     }
+}
+
+/// Gives all others that are ready their turn. Most often many replies are ready at once, as they waited for one round, and
+/// writing one wakes whoever waits for it. Where they are written one behind the other, and nothing else is done between,
+/// clients in one process are still awake when the next comes, and need not be woken again for each.
+async fn others_first() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Why no more requests were taken.

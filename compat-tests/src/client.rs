@@ -153,3 +153,21 @@ pub fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
         head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("an HTTP answer without status")?;
     Ok((status, body.to_owned()))
 }
+
+/// The value of a metric without labels in what `/metrics` answered.
+#[must_use]
+pub fn metric(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_found_by_their_whole_name() {
+        let text = "# HELP a_count x\n# TYPE a_count counter\na_count_total 7\nb_a_count 8\na_count 1.5e3\n";
+        assert_eq!(metric(text, "a_count"), Some(1500.0));
+        assert_eq!(metric(text, "a"), None);
+    }
+}

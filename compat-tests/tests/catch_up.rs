@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use compat_tests::client::{Connection, ask, http_get};
+use compat_tests::client::{Connection, ask, http_get, metric};
 use compat_tests::cluster::{Cluster, PATIENCE, memory_bytes};
 use compat_tests::reply::Reply;
 use compat_tests::{alone, wait_for};
@@ -35,13 +35,7 @@ fn from_a_snapshot() -> Result<()> {
     let _alone = alone();
     let mut cluster = Cluster::prepare(3)?;
     for node in &mut cluster.nodes {
-        let options = [
-            ["--wal-segment-bytes", "1mb"],
-            ["--wal-keep-bytes", "1mb"],
-            ["--buffer-bytes", "4mb"],
-            ["--checkpoint-seconds", "1"],
-        ];
-        node.options = options.as_flattened().iter().map(|&word| word.to_owned()).collect();
+        node.options = options("1mb", "4mb", "1");
     }
     catch_up(cluster, "from a snapshot")
 }
@@ -52,21 +46,13 @@ fn from_a_snapshot() -> Result<()> {
 fn the_log_is_bounded() -> Result<()> {
     let _alone = alone();
     let mut cluster = Cluster::prepare(1)?;
-    let node = &mut cluster.nodes[0];
-    let options = [
-        ["--wal-segment-bytes", "1mb"],
-        ["--wal-keep-bytes", "4mb"],
-        ["--buffer-bytes", "1mb"],
-        ["--checkpoint-seconds", "3600"],
-    ];
-    node.options = options.as_flattened().iter().map(|&word| word.to_owned()).collect();
+    cluster.nodes[0].options = options("4mb", "1mb", "3600");
     cluster.start_all()?;
     let node = &cluster.nodes[0];
     write(&[node.listen], WRITES)?;
     let log_bytes = || -> Result<u64> {
         let (_, metrics) = http_get(node.http, "/metrics")?;
-        let sample = metrics.lines().find_map(|line| line.strip_prefix("quorate_disk_wal_size_bytes "));
-        Ok(sample.context("quorate_disk_wal_size_bytes")?.parse::<f64>()? as u64)
+        Ok(metric(&metrics, "quorate_disk_wal_size_bytes").context("quorate_disk_wal_size_bytes")? as u64)
     };
     let written = log_bytes()?;
     let left = wait_for("the log to be let go", PATIENCE, || {
@@ -74,6 +60,17 @@ fn the_log_is_bounded() -> Result<()> {
     })?;
     println!("of at least {} KiB of log {} KiB are kept", written >> 10, left >> 10);
     Ok(())
+}
+
+/// Small segments, and so much of the log kept, so much buffered, and a checkpoint at least so often.
+fn options(keep_bytes: &str, buffer_bytes: &str, checkpoint_seconds: &str) -> Vec<String> {
+    let options = [
+        ["--wal-segment-bytes", "1mb"],
+        ["--wal-keep-bytes", keep_bytes],
+        ["--buffer-bytes", buffer_bytes],
+        ["--checkpoint-seconds", checkpoint_seconds],
+    ];
+    options.as_flattened().iter().map(|&word| word.to_owned()).collect()
 }
 
 fn catch_up(mut cluster: Cluster, how: &str) -> Result<()> {

@@ -45,11 +45,7 @@ impl<'a> Args<'a> {
     /// How many are left.
     #[must_use]
     pub const fn len(&self) -> usize {
-        let words = match self.words {
-            Words::Held(words) => words.len(),
-            Words::Within(_, words) => words.len(),
-        };
-        words - self.next
+        self.words.len() - self.next
     }
 
     /// Whether none is left.
@@ -130,6 +126,13 @@ impl<'a> Args<'a> {
 }
 
 impl<'a> Words<'a> {
+    const fn len(self) -> usize {
+        match self {
+            Words::Held(words) => words.len(),
+            Words::Within(_, words) => words.len(),
+        }
+    }
+
     fn get(self, place: usize) -> Option<&'a [u8]> {
         match self {
             Words::Held(words) => words.get(place).map(|word| &word[..]),

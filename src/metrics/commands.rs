@@ -91,17 +91,7 @@ impl CommandStats {
     /// Counts `count` runs of one command: `index` is its place among the labels, `took` the time of each from the
     /// arrival of the request to the reply, waiting included.
     pub fn record(&self, index: usize, took: Duration, outcome: Outcome, count: u64) {
-        let cell = &self.shards[thread_number() % self.shards.len()][index];
-        match outcome {
-            Outcome::Rejected => {
-                cell.rejected.fetch_add(count, Relaxed);
-                return;
-            }
-            Outcome::Failed => {
-                cell.failed.fetch_add(count, Relaxed);
-            }
-            Outcome::Done => {}
-        }
+        let Some(cell) = self.end(index, outcome, count) else { return };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         cell.micros.fetch_add(micros.wrapping_mul(count), Relaxed);
         cell.buckets[bucket(micros)].fetch_add(count, Relaxed);
@@ -126,18 +116,24 @@ impl CommandStats {
 
     /// Counts what scripts have called: the time it took is in theirs.
     pub fn record_untimed(&self, index: usize, outcome: Outcome, count: u64) {
+        let Some(cell) = self.end(index, outcome, count) else { return };
+        cell.untimed.fetch_add(count, Relaxed);
+    }
+
+    /// Counts how commands ended. Where they ran, how long they did is for the caller to add.
+    fn end(&self, index: usize, outcome: Outcome, count: u64) -> Option<&Cell> {
         let cell = &self.shards[thread_number() % self.shards.len()][index];
         match outcome {
-            Outcome::Rejected => {
-                cell.rejected.fetch_add(count, Relaxed);
-                return;
-            }
+            Outcome::Done => {}
             Outcome::Failed => {
                 cell.failed.fetch_add(count, Relaxed);
             }
-            Outcome::Done => {}
+            Outcome::Rejected => {
+                cell.rejected.fetch_add(count, Relaxed);
+                return None;
+            }
         }
-        cell.untimed.fetch_add(count, Relaxed);
+        Some(cell)
     }
 
     /// How the commands are called, in the order of their indexes.

@@ -2,11 +2,11 @@
 //!
 //! Readers on the way of a command take one relaxed atomic load. CONFIG SET is rare: it checks all it was
 //! given against a copy of the texts, and only then stores the copy and what follows from it, so that a
-//! mistake in one value leaves all of them as they were.
+//! mistake in one value leaves all of them as they were. Two at a time take turns.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::format::{Format, OutputLimits};
@@ -24,6 +24,7 @@ const PROTECTED: [&str; 2] = ["dir", "dbfilename"];
 pub struct Settings {
     slow: RwLock<Slow>,
     debug_clients: DebugClients,
+    asks_password: AtomicBool,
     clients_max: AtomicU64,
     idle_seconds: AtomicU64,
     request_timeout_ms: AtomicU64,
@@ -53,6 +54,7 @@ impl Settings {
         let settings = Self {
             slow: RwLock::new(slow),
             debug_clients: config.debug_clients,
+            asks_password: AtomicBool::default(),
             clients_max: AtomicU64::default(),
             idle_seconds: AtomicU64::default(),
             request_timeout_ms: AtomicU64::default(),
@@ -63,7 +65,7 @@ impl Settings {
             slowlog_entries_max: AtomicU64::default(),
             latency_threshold_ms: AtomicU64::default(),
         };
-        settings.store(texts);
+        settings.store(&mut settings.write(), texts);
         settings
     }
 
@@ -124,7 +126,7 @@ impl Settings {
     /// How many keys are remembered of which clients keep copies (`tracking-table-max-keys`); 0: no limit.
     #[must_use]
     pub fn tracked_keys_max(&self) -> u64 {
-        self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.number("tracking-table-max-keys")
+        self.read().texts.number("tracking-table-max-keys")
     }
 
     /// How long an event takes at least that LATENCY remembers (`latency-monitor-threshold`); `None`: it
@@ -138,7 +140,7 @@ impl Settings {
     /// (`latency-tracking`).
     #[must_use]
     pub fn latency_percents(&self) -> Option<Vec<f64>> {
-        let slow = self.slow.read().unwrap_or_else(PoisonError::into_inner);
+        let slow = self.read();
         let percents = slow.texts.text("latency-tracking-info-percentiles").split(' ');
         let tracking = slow.texts.text("latency-tracking") == "yes";
         tracking.then(|| percents.filter_map(|percent| percent.parse().ok()).collect())
@@ -147,13 +149,19 @@ impl Settings {
     /// How much unread output each class of clients may have.
     #[must_use]
     pub fn output_limits(&self) -> OutputLimits {
-        self.slow.read().unwrap_or_else(PoisonError::into_inner).output_limits
+        self.read().output_limits
+    }
+
+    /// Whether clients must give a password, without reading it.
+    #[must_use]
+    pub fn asks_password(&self) -> bool {
+        self.asks_password.load(Relaxed)
     }
 
     /// The password clients must give, if any (`requirepass`).
     #[must_use]
     pub fn password(&self) -> Option<Arc<str>> {
-        self.slow.read().unwrap_or_else(PoisonError::into_inner).password.clone()
+        self.read().password.clone()
     }
 
     /// CONFIG GET: names and values of all options that match one of the patterns, each once. A pattern
@@ -161,7 +169,7 @@ impl Settings {
     /// that is hidden.
     #[must_use]
     pub fn get(&self, patterns: &[impl AsRef<[u8]>]) -> Vec<(String, String)> {
-        let slow = self.slow.read().unwrap_or_else(PoisonError::into_inner);
+        let slow = self.read();
         let mut seen = HashSet::new();
         let mut found = Vec::new();
         for pattern in patterns {
@@ -188,7 +196,9 @@ impl Settings {
     /// # Errors
     /// Redis' texts for an unknown, immutable, doubled or malformed option.
     pub fn set<N: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(N, V)]) -> Result<(), ClientError> {
-        self.store(self.changed(pairs)?.0);
+        let mut slow = self.write();
+        let (texts, _) = changed(&slow.texts, pairs)?;
+        self.store(&mut slow, texts);
         Ok(())
     }
 
@@ -201,48 +211,9 @@ impl Settings {
         N: AsRef<[u8]> + Clone,
         V: AsRef<[u8]>,
     {
-        let (_, scopes) = self.changed(pairs)?;
+        let (_, scopes) = changed(&self.read().texts, pairs)?;
         let names = pairs.iter().zip(scopes).filter(|(_, scope)| *scope == Scope::Cluster);
         Ok(names.map(|((name, _), _)| name.clone()).collect())
-    }
-
-    /// The texts with these options changed, and who may set each.
-    fn changed<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        &self,
-        pairs: &[(N, V)],
-    ) -> Result<(Texts, Vec<Scope>), ClientError> {
-        // Names are all judged before values, and the first misfit is the one that is told.
-        let mut targets: Vec<(&'static Opt, usize, String)> = Vec::with_capacity(pairs.len());
-        let mut seen = HashSet::new();
-        let mut texts = self.slow.read().unwrap_or_else(PoisonError::into_inner).texts.clone();
-        for (name, value) in pairs {
-            let written = String::from_utf8_lossy(name.as_ref());
-            let place = options::find(&written).ok_or_else(|| unknown(&written))?;
-            let option = options::all().nth(place).expect("the table's places are within the table");
-            if PROTECTED.iter().any(|name| written.eq_ignore_ascii_case(name)) {
-                return Err(failed(&written, "can't set protected config"));
-            }
-            let stays = || option.scope.may_stay() && value.as_ref() == texts.at(place).as_bytes();
-            if !option.scope.at_run_time() && !stays() {
-                return Err(failed(&written, "can't set immutable config"));
-            }
-            let lower = written.to_ascii_lowercase();
-            if !seen.insert(lower.clone()) {
-                return Err(failed(&written, "duplicate parameter"));
-            }
-            targets.push((option, place, lower));
-        }
-        let scopes = targets.iter().map(|(option, ..)| option.scope).collect();
-        for ((option, place, name), (_, value)) in targets.into_iter().zip(pairs) {
-            let value =
-                std::str::from_utf8(value.as_ref()).map_err(|_| failed(&name, "argument must be text"))?;
-            let canonical = match option.format {
-                Format::OutputLimits => texts.output_limits().parse(value).map(|limits| limits.to_string()),
-                format => format.canonical(value),
-            };
-            texts.put(place, canonical.map_err(|why| failed(&name, &why))?);
-        }
-        Ok((texts, scopes))
     }
 
     /// CONFIG REWRITE: `file`, the text of [`Config::file`], with the values of now. All else in it stays as
@@ -251,7 +222,7 @@ impl Settings {
     /// # Errors
     /// When somebody made the file unreadable meanwhile.
     pub fn rewrite(&self, config: &Config, file: &str) -> Result<String, ConfigError> {
-        let slow = self.slow.read().unwrap_or_else(PoisonError::into_inner);
+        let slow = self.read();
         let live = options::all().enumerate().filter(|(_, option)| option.scope == Scope::Live);
         let values = live.map(|(place, option)| (option, slow.texts.at(place), config.texts.at(place)));
         let path = config.file.clone().unwrap_or_default();
@@ -261,11 +232,19 @@ impl Settings {
     /// Records what became known only after the start, such as the port that was free. Not for clients:
     /// it may change what they cannot.
     pub fn announce(&self, name: &str, value: impl Into<String>) {
-        let mut slow = self.slow.write().unwrap_or_else(PoisonError::into_inner);
-        slow.texts.put(options::place(name), value.into());
+        self.write().texts.put(options::place(name), value.into());
     }
 
-    fn store(&self, texts: Texts) {
+    fn read(&self) -> RwLockReadGuard<'_, Slow> {
+        self.slow.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Slow> {
+        self.slow.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that follows from `texts`, under the lock that keeps changes apart.
+    fn store(&self, slow: &mut Slow, texts: Texts) {
         self.clients_max.store(texts.number("maxclients"), Relaxed);
         self.idle_seconds.store(texts.number("timeout"), Relaxed);
         self.request_timeout_ms.store(texts.number("request-timeout-ms"), Relaxed);
@@ -277,9 +256,49 @@ impl Settings {
         self.latency_threshold_ms.store(texts.number("latency-monitor-threshold"), Relaxed);
         self.slowlog_entries_max.store(texts.number("slowlog-max-len"), Relaxed);
         let password = Some(texts.text("requirepass")).filter(|password| !password.is_empty()).map(Arc::from);
+        self.asks_password.store(password.is_some(), Relaxed);
         let output_limits = texts.output_limits();
-        *self.slow.write().unwrap_or_else(PoisonError::into_inner) = Slow { texts, password, output_limits };
+        *slow = Slow { texts, password, output_limits };
     }
+}
+
+/// These texts with these options changed, and who may set each.
+fn changed<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+    texts: &Texts,
+    pairs: &[(N, V)],
+) -> Result<(Texts, Vec<Scope>), ClientError> {
+    // Names are all judged before values, and the first misfit is the one that is told.
+    let mut targets: Vec<(&'static Opt, usize, String)> = Vec::with_capacity(pairs.len());
+    let mut seen = HashSet::new();
+    let mut texts = texts.clone();
+    for (name, value) in pairs {
+        let written = String::from_utf8_lossy(name.as_ref());
+        let place = options::find(&written).ok_or_else(|| unknown(&written))?;
+        let option = options::all().nth(place).expect("the table's places are within the table");
+        if PROTECTED.iter().any(|name| written.eq_ignore_ascii_case(name)) {
+            return Err(failed(&written, "can't set protected config"));
+        }
+        let stays = || option.scope.may_stay() && value.as_ref() == texts.at(place).as_bytes();
+        if !option.scope.at_run_time() && !stays() {
+            return Err(failed(&written, "can't set immutable config"));
+        }
+        let lower = written.to_ascii_lowercase();
+        if !seen.insert(lower.clone()) {
+            return Err(failed(&written, "duplicate parameter"));
+        }
+        targets.push((option, place, lower));
+    }
+    let scopes = targets.iter().map(|(option, ..)| option.scope).collect();
+    for ((option, place, name), (_, value)) in targets.into_iter().zip(pairs) {
+        let value =
+            std::str::from_utf8(value.as_ref()).map_err(|_| failed(&name, "argument must be text"))?;
+        let canonical = match option.format {
+            Format::OutputLimits => texts.output_limits().parse(value).map(|limits| limits.to_string()),
+            format => format.canonical(value),
+        };
+        texts.put(place, canonical.map_err(|why| failed(&name, &why))?);
+    }
+    Ok((texts, scopes))
 }
 
 fn unknown(name: &str) -> ClientError {
@@ -362,6 +381,24 @@ mod tests {
     }
 
     #[test]
+    fn sets_at_a_time_keep_each_other() {
+        let settings = &settings();
+        let sets = |name: &'static str| {
+            move || {
+                for value in 1..=2000 {
+                    let value = value.to_string();
+                    settings.set(&[(name, &value)]).expect("well formed");
+                    assert_eq!(settings.get(&[name])[0].1, value, "{name} has one writer");
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(sets("maxclients"));
+            scope.spawn(sets("timeout"));
+        });
+    }
+
+    #[test]
     fn get_finds_names_patterns_and_aliases() {
         let settings = settings();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -398,9 +435,11 @@ mod tests {
     #[test]
     fn limits_and_password_follow_their_texts() {
         let settings = settings();
-        assert_eq!(settings.password(), None);
+        assert_eq!((settings.asks_password(), settings.password()), (false, None));
         settings.set(&[("requirepass", "secret")]).expect("any text");
-        assert_eq!(settings.password().as_deref(), Some("secret"));
+        assert_eq!((settings.asks_password(), settings.password().as_deref()), (true, Some("secret")));
+        settings.set(&[("requirepass", "")]).expect("any text");
+        assert_eq!((settings.asks_password(), settings.password()), (false, None));
         settings.set(&[("client-output-buffer-limit", "pubsub 1mb 0 0")]).expect("well formed");
         assert_eq!(settings.output_limits().pubsub.hard_bytes, 1 << 20);
         assert_eq!(settings.output_limits().normal.hard_bytes, 1 << 30);

@@ -76,7 +76,7 @@ impl Connection {
         let now = node.env().clock.monotonic();
         let push = Arc::clone(&outbox) as Arc<dyn crate::session::Outbox>;
         let client = registry.connect_as(id, accepted.peer, accepted.local, push, now);
-        let authenticated = node.settings().password().is_none();
+        let authenticated = !node.settings().asks_password();
         let session = Session::new(client, registry, Arc::clone(node.hub()), authenticated);
         Self {
             wire: Wire {
@@ -184,7 +184,7 @@ impl Connection {
 
     fn limits(&self) -> Limits {
         let settings = self.node.settings();
-        if self.dispatcher.session.is_authenticated() || settings.password().is_none() {
+        if self.dispatcher.session.is_authenticated() || !settings.asks_password() {
             let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
             // What MULTI has queued is asked for, too, and not yet answered.
             let queued = self.dispatcher.session.transaction().map_or(0, |queue| queue.memory());

@@ -216,8 +216,7 @@ impl Dispatcher {
         let command = resolved.command;
         self.session.begin(self.began, command.spec.name, argv);
         let settings = self.node.settings();
-        let password = !self.session.is_authenticated() && settings.password().is_some();
-        let rules = gate::Rules { password, debug: settings.debug_clients() };
+        let rules = gate::Rules { password: settings.asks_password(), debug: settings.debug_clients() };
         if let Some(error) = gate::refuse(command, &self.session, rules) {
             return Err((Some(command), error));
         }

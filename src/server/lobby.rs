@@ -120,7 +120,7 @@ impl Lobby {
         let (peer, local) = (accepted.peer.clone(), accepted.local.clone());
         let client = self.registry.connect(peer, local, Arc::new(Nothing), now);
         let (registry, hub) = (Arc::clone(&self.registry), Arc::clone(&self.hub));
-        let mut session = Session::new(client, registry, hub, self.settings.password().is_none());
+        let mut session = Session::new(client, registry, hub, !self.settings.asks_password());
         let (mut reader, mut out) = (Reader::new(), BytesMut::new());
         let mut started = self.started.subscribe();
         let (node, pending) = loop {
@@ -224,10 +224,8 @@ impl Lobby {
         let resolved = commands::resolve(argv)?;
         session.begin(self.env.clock.monotonic(), resolved.command.spec.name, argv);
         session.show_begun();
-        let rules = gate::Rules {
-            password: self.settings.password().is_some(),
-            debug: self.settings.debug_clients(),
-        };
+        let rules =
+            gate::Rules { password: self.settings.asks_password(), debug: self.settings.debug_clients() };
         gate::refuse(resolved.command, session, rules).map_or(Ok(resolved), Err)
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // This is where the system is asked.
 
 mod direct;
+mod timers;
 
 use std::cell::OnceCell;
 use std::fs;
@@ -14,11 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
 
 use direct::Direct;
+use timers::Timers;
 
 use super::{
     Accepted, BoxFuture, BoxStream, Clock, DirLock, Disk, Env, Exit, File, Listener, Net, Rng, Round,
@@ -31,7 +31,7 @@ use super::{
 /// When the system gives no randomness or no timer.
 pub fn env() -> io::Result<Env> {
     Ok(Env {
-        clock: Arc::new(SystemClock { start: Instant::now() }),
+        clock: Arc::new(SystemClock { start: Instant::now(), timers: Timers::default() }),
         rng: Arc::new(SeededRng::new(system_seed()?)),
         net: Arc::new(Tcp),
         disk: Arc::new(LocalDisk),
@@ -48,6 +48,7 @@ fn system_seed() -> io::Result<u64> {
 
 struct SystemClock {
     start: Instant,
+    timers: Timers,
 }
 
 impl Clock for SystemClock {
@@ -65,31 +66,14 @@ impl Clock for SystemClock {
     }
 
     fn sleep_precise(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let timers = self.timers.clone();
         Box::pin(async move {
-            // tokio's own timers are a millisecond coarse. Where the system refuses one of its own
-            // (out of descriptors), the coarse one is still right, only later.
-            match timer(duration) {
-                Ok(timer) => drop(timer.readable().await),
-                Err(_) => tokio::time::sleep(duration).await,
+            // Where the system refuses one, tokio's coarse timer is still right, only later.
+            if timers.wait(duration).await.is_err() {
+                tokio::time::sleep(duration).await;
             }
         })
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe, for descriptors that do not own themselves as this one does"
-)]
-fn timer(duration: Duration) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
-    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-    let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-    let value = Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()).max(1),
-    };
-    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-    rustix::time::timerfd_settime(&fd, TimerfdTimerFlags::empty(), &once)?;
-    AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)
 }
 
 /// SplitMix64 over a shared counter: plenty for ids and jitter, and never a lock.

@@ -2,8 +2,8 @@
 //!
 //! Reads that wait are answered by one question to the leader: "which index have you committed, and are you
 //! still the leader?" (ReadIndex). Once this node has applied the log up to that index, its own state serves
-//! all of them. Questions of followers join those of the leader's own reads, so a round of heartbeats answers
-//! everybody.
+//! all of them. A question of a follower carries its last vote, which makes a quorum with the leader's in a cluster of
+//! three; in a larger one it joins those of the leader's own reads, so that one round answers everybody.
 //!
 //! A barrier serves the reads that were waiting when it was asked for, once. One that failed is asked for
 //! anew: its index would be too old for the second attempt (etcd served stale reads that way, #20418).
@@ -214,7 +214,8 @@ impl Reads {
             let index = consensus.read_index().await.map_err(|refused| refused.to_string())?;
             return Ok(Barrier { index, clock_ms });
         }
-        let asked = self.peers.ask(leader, &member.peer_address, Request::ReadIndex, ANSWER).await;
+        let question = Request::ReadIndex { vote: consensus.last_vote() };
+        let asked = self.peers.ask(leader, &member.peer_address, question, ANSWER).await;
         match asked.map_err(|error| error.to_string())? {
             Response::ReadIndex { index, clock_ms } => Ok(Barrier { index, clock_ms }),
             Response::Refused { reason } => Err(reason),

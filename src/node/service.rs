@@ -110,9 +110,17 @@ impl Service for Member {
                 let answer = self.lead.enqueue(group);
                 Box::pin(async move { answer.await.unwrap_or_else(|_| refused("too much is waiting")) })
             }
-            Request::ReadIndex if self.leads() => {
-                let answer = self.reads.ask();
-                Box::pin(async move { answer.await.unwrap_or_else(|_| refused("stopping")) })
+            Request::ReadIndex { vote } if self.leads() => {
+                let member = self.clone();
+                Box::pin(async move {
+                    // The time first, as for this node's own reads.
+                    if let (Some(vote), Some(clock_ms)) = (vote, member.clock.leader_ms())
+                        && let Some(index) = member.consensus.read_index_of(from, &vote).await
+                    {
+                        return Response::ReadIndex { index, clock_ms };
+                    }
+                    member.reads.ask().await.unwrap_or_else(|_| refused("stopping"))
+                })
             }
             Request::Tick { .. } if self.leads() => {
                 self.lead.tick();

@@ -140,6 +140,11 @@ pub fn extent(state: &log::LogState) -> Extent {
     }
 }
 
+/// The last vote that the log was given to save; it may not be durable yet.
+pub(super) fn last_vote(wal: &Wal) -> Option<Vote> {
+    wal.state().vote.and_then(|bytes| decode_vote(&bytes).ok())
+}
+
 fn decode_vote(bytes: &[u8]) -> io::Result<Vote> {
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the log's vote cannot be read");
     Take(bytes).vote().ok_or_else(unreadable)

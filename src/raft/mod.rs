@@ -10,6 +10,7 @@
 //! openraft answers a proposal in three ways, and the difference is the promise of this project: it was
 //! applied; it was *not appended*, so it may be sent elsewhere; or its fate is not known. See [`Fate`].
 
+mod confirm;
 mod link;
 pub mod log;
 mod log_store;
@@ -79,8 +80,10 @@ impl Timers {
 pub struct Consensus {
     raft: Raft,
     peers: Peers,
+    wal: Wal,
     view: watch::Receiver<View>,
     heard: Arc<view::Heard>,
+    confirmed: Arc<confirm::Confirmed>,
     _watching: Arc<TaskHandle>,
 }
 
@@ -155,7 +158,7 @@ impl Consensus {
             log: log_store::extent(&wal.state()),
             applied: applied.map(|position| Place { term: position.term, index: position.index }),
         });
-        let log_store = LogStore { env: env.clone(), wal };
+        let log_store = LogStore { env: env.clone(), wal: wal.clone() };
         let starting = Raft::new(node, Arc::new(config), network, log_store, state_machine);
         let raft = seeded(env, starting).await.map_err(|error| Refused(error.to_string()))?;
 
@@ -164,7 +167,8 @@ impl Consensus {
         let heard = Arc::new(view::Heard::new(env, node, patience));
         let publishing = view::publish(env.clone(), raft.clone(), Arc::clone(&heard), sender);
         let watching = env.spawner.spawn(Box::pin(publishing));
-        Ok(Self { raft, peers, view, heard, _watching: Arc::new(watching) })
+        let confirmed = Arc::default();
+        Ok(Self { raft, peers, wal, view, heard, confirmed, _watching: Arc::new(watching) })
     }
 
     fn raft(&self) -> &Raft {
@@ -237,6 +241,11 @@ impl Consensus {
     pub async fn read_index(&self) -> Result<u64, Refused> {
         if planted(Mutant::LeaderUnconfirmed) {
             return Ok(self.progress().committed);
+        }
+        if let Some(leased) = self.leased().await
+            && self.is_confirmed(leased.vote).await
+        {
+            return Ok(leased.index);
         }
         let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
         linearizer

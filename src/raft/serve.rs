@@ -298,6 +298,11 @@ fn answer(
                 Err(error) => Response::Refused { reason: error.to_string() },
             }
         }),
+        (Request::Confirm { vote }, Some(_)) => {
+            let confirms = member.is_some_and(|member| member.consensus.confirms(&vote));
+            let refused = || Response::Refused { reason: "not the last that was voted for".into() };
+            Box::pin(std::future::ready(if confirms { Response::Done } else { refused() }))
+        }
         (request, _) => service.answer(from, request),
     }
 }

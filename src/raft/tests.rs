@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::log::{Hooks, Options, Wal};
 use super::snapshot::{ScratchFile, SnapshotData};
 use super::state_machine::SnapshotBuilder;
 use super::types::{Body, Entry, LogId, Membership, SnapshotMeta, StoredMembership, Types, Vote, log_id};
-use super::{Listener, LogStore, Member, StateMachine, seeded};
+use super::{Listener, LogStore, Member, StateMachine, confirm, log_store, seeded};
 use crate::env::{Env, real, sim};
 use crate::machine::entry::{self, GroupBuilder};
 use crate::machine::{Applied, Machine, Position};
@@ -173,6 +174,28 @@ fn a_crash_between_checkpoints_loses_nothing() {
             assert_eq!(format!("{read:?}"), format!("{:?}", entries(9)));
             StorageHelper::new(&mut log, &mut machine).get_initial_state().await.unwrap();
             assert_eq!((store.state_hash().unwrap(), machine.applied_state().await.unwrap()), before);
+        })
+        .await;
+    });
+}
+
+/// Before anybody hears of a vote, no earlier leader is confirmed any more.
+#[test]
+fn a_vote_takes_back_the_one_before_it() {
+    sim::run(1, async |world| {
+        let env = world.node("n1");
+        run_on(&env, async move |env| {
+            let (mut log, ..) = open(&env, Path::new("data"));
+            let wal = log.wal.clone();
+            let confirms = |leader: Vote| confirm::confirms(log_store::last_vote(&wal), &leader);
+            let (leader, later) = (Vote::new_committed(1, 2), Vote::new(2, 3));
+            assert!(!confirms(leader), "nobody was voted for");
+            log.save_vote(&Vote::new(1, 2)).await.unwrap();
+            assert!(confirms(leader) && !confirms(Vote::new_committed(1, 3)));
+            let mut saving = pin!(log.save_vote(&later));
+            assert!(futures_util::poll!(&mut saving).is_pending(), "its sync takes a while");
+            assert!(confirms(later) && !confirms(leader));
+            saving.await.unwrap();
         })
         .await;
     });

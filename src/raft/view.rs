@@ -168,6 +168,11 @@ pub(super) async fn publish(env: Env, raft: Raft, heard: Arc<Heard>, sender: wat
     }
 }
 
+/// What openraft says now, be its leader silent or not.
+pub(super) fn of(raft: &Raft) -> View {
+    view_of(&raft.server_metrics().borrow_watched())
+}
+
 fn view_of(state: &RaftServerMetrics<Types>) -> View {
     let membership = state.membership_config.membership();
     View {

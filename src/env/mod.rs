@@ -90,6 +90,16 @@ pub trait Net: Send + Sync {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
     /// Connects to `address` (`host:port`).
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>>;
+    /// The same, for small messages: the connection breaks when the other side's system has not confirmed, or had no room
+    /// for, what was sent, for as long as `limit`, where a network would go on trying by itself for long.
+    fn connect_briefly<'a>(
+        &'a self,
+        address: &'a str,
+        limit: Duration,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        let _ = limit;
+        self.connect(address)
+    }
 }
 
 /// An accepted connection and where it came from.

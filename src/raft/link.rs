@@ -6,11 +6,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use super::wire::{self, HELLO_BYTES, Hello, Welcome};
+use super::wire::{self, HELLO_BYTES, Hello, LinkKind, Welcome};
 use crate::env::{BoxStream, Env};
 
 /// How long connecting and shaking hands may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How long questions may be on their way. By itself TCP sends what is lost again at longer and longer intervals, so a link
+/// would come back long after a long cut. Appends have a deadline of their own, and a snapshot's follower may have to
+/// wait for its disk.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(2);
 /// How much is read at a time.
 const READ_BYTES: usize = 64 << 10;
 /// A refusal's text is no longer.
@@ -30,7 +34,10 @@ impl Link {
     /// (`ConnectionRefused`, with its reason).
     pub async fn connect(env: &Env, address: &str, hello: Hello) -> io::Result<Self> {
         let attempt = async {
-            let mut stream = env.net.connect(address).await?;
+            let mut stream = match hello.kind {
+                LinkKind::Control => env.net.connect_briefly(address, UNCONFIRMED_MAX).await?,
+                _ => env.net.connect(address).await?,
+            };
             stream.write_all(&hello.encode()).await?;
             let length = usize::from(stream.read_u16_le().await?);
             if length == 0 {

@@ -101,6 +101,12 @@ impl Rng for SeededRng {
 
 struct Tcp;
 
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 impl Net for Tcp {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
@@ -110,11 +116,19 @@ impl Net for Tcp {
     }
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move { Ok(Box::new(connect(address).await?) as BoxStream) })
+    }
+
+    fn connect_briefly<'a>(
+        &'a self,
+        address: &'a str,
+        limit: Duration,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let stream: BoxStream = Box::new(stream);
-            Ok(stream)
+            let stream = connect(address).await?;
+            let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+            rustix::net::sockopt::set_tcp_user_timeout(&stream, limit_ms)?;
+            Ok(Box::new(stream) as BoxStream)
         })
     }
 }

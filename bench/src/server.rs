@@ -426,7 +426,6 @@ fn http_get(address: SocketAddr, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// The value of a metric without labels in Prometheus' text form.
 #[cfg(test)]
 mod tests {
     use super::*;
